@@ -192,6 +192,7 @@ func (n *Node) launchRetrying(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	first := n.Port() == 0
+	var taken error
 	for {
 		if first {
 			port, err := n.c.port()
@@ -201,12 +202,16 @@ func (n *Node) launchRetrying(ctx context.Context) error {
 			n.setPort(port)
 		}
 		err := n.launch(ctx)
+		if err == nil {
+			return nil
+		}
 		if !errors.Is(err, errPortTaken) {
-			return err
+			return errors.Join(err, taken)
 		}
 		if first {
 			continue
 		}
+		taken = err
 		select {
 		case <-ctx.Done():
 			return err

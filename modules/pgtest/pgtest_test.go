@@ -186,7 +186,7 @@ func TestStartOnATakenPort(t *testing.T) {
 	must(t, n.Stop(ctx, Fast))
 	l, err := net.Listen("tcp", n.Addr())
 	must(t, err)
-	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
 	defer cancel()
 	if err := n.Start(short); !errors.Is(err, errPortTaken) {
 		t.Fatalf("start on a taken port: %v", err)
