@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 )
 
 const (
@@ -128,7 +127,7 @@ func (r *Reader) Peek(k int) ([]byte, error) {
 	if r.done || r.at > 0 {
 		return nil, r.misuse()
 	}
-	if k = min(k, r.size); k > len(r.buf) {
+	if k = max(min(k, r.size), 0); k > len(r.buf) {
 		return nil, errPeek
 	}
 	if r.large != nil { // Body has begun to gather it
@@ -292,7 +291,7 @@ func (r *Reader) gather(k int) error {
 		p := r.buf[r.r : r.r+min(r.left, r.w-r.r)]
 		if cap(r.large)-len(r.large) < len(p) {
 			want := min(max(2*cap(r.large), firstLarge, len(r.large)+len(p)), r.size)
-			r.large = slices.Grow(r.large, want-len(r.large))
+			r.large = append(make([]byte, 0, want), r.large...)
 		}
 		r.large = append(r.large, p...)
 		r.r += len(p)
