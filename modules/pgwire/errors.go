@@ -56,7 +56,7 @@ func Fatalf(code, format string, a ...any) *Error {
 
 func newError(severity, code string, text error) *Error {
 	e := &Error{Severity: severity, Code: code, Message: text.Error()}
-	switch text.(type) {
+	switch any(text).(type) { // what fmt.Errorf returned itself, not what it wraps
 	case interface{ Unwrap() error }, interface{ Unwrap() []error }:
 		e.cause = text
 	}
@@ -101,7 +101,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (SQLSTATE %s)", e.severity(SeverityError), e.Message, e.Code)
 }
 
-// Unwrap returns what Errorf or Fatalf wrapped, nil otherwise.
+// Unwrap leads to what Errorf or Fatalf wrapped; it returns nil when they wrapped nothing.
 func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) severity(unset string) string {

@@ -142,7 +142,7 @@ func FuzzStartup(f *testing.F) {
 	})
 }
 
-// fuzzDecode checks that a decoder of three strings, whose concatenation the body must contain, keeps within it.
+// fuzzDecode checks that what a decoder returns, put together again, is the body, and that the body is left alone.
 func fuzzDecode(f *testing.F, decode func(body []byte) (rebuilt []byte, err error), seeds ...string) {
 	f.Helper()
 	for _, s := range seeds {
