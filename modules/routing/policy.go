@@ -1,0 +1,82 @@
+package routing
+
+import (
+	"math/rand/v2"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fairwaydb/fairway/caddyfile"
+	"github.com/fairwaydb/fairway/modules/cluster"
+)
+
+// Policy is the interface of the guest modules in namespace postgres.policies: it
+// chooses one replica for a read.
+type Policy interface {
+	// Select returns one of the candidates, of which there are two or more, in
+	// the order of their names. It runs once for each read: it must be fast, safe
+	// for concurrent use, and allocate nothing. It must not keep the slice.
+	Select(candidates []*cluster.Member) *cluster.Member
+}
+
+// defaultPolicy is used where the configuration names none.
+var defaultPolicy Policy = &HealthScore{Tolerance: defaultTolerance, LatencyFloor: caddy.Duration(defaultLatencyFloor)}
+
+// Fallback is what all policies of this package have in common.
+type Fallback struct {
+	// Fallback lets reads run on the primary while no replica is fit. When it is
+	// off such reads fail with 57P03. Default: on.
+	Fallback *bool `json:"fallback,omitempty"`
+}
+
+// FallsBack tells whether reads may run on the primary while no replica is fit.
+// A policy without this method says yes.
+func (f *Fallback) FallsBack() bool { return f.Fallback == nil || *f.Fallback }
+
+// options is the row every policy has.
+func (f *Fallback) options() caddyfile.Options {
+	return caddyfile.Options{
+		caddyfile.Switch("fallback", &f.Fallback, "on", "reads may run on the primary while no replica is fit; off: they fail with 57P03"),
+	}
+}
+
+func fallsBack(p Policy) bool {
+	f, ok := p.(interface{ FallsBack() bool })
+	return !ok || f.FallsBack()
+}
+
+// weighted draws a candidate with a probability proportional to its weight; the
+// one at index but is left out (-1: none). There must be one left.
+func weighted(candidates []*cluster.Member, but int) int {
+	var total float64
+	for i, m := range candidates {
+		if i != but {
+			total += max(m.Weight, 0)
+		}
+	}
+	if total <= 0 {
+		return uniform(len(candidates), but)
+	}
+	last, at := -1, rand.Float64()*total
+	for i, m := range candidates {
+		if i == but || m.Weight <= 0 {
+			continue
+		}
+		last = i
+		if at -= m.Weight; at < 0 {
+			break
+		}
+	}
+	return last
+}
+
+// uniform draws one of n; but is left out.
+func uniform(n, but int) int {
+	if but < 0 {
+		return rand.IntN(n)
+	}
+	i := rand.IntN(n - 1)
+	if i >= but {
+		i++
+	}
+	return i
+}
