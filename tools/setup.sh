@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Looks for what a make target needs, and installs Debian's package of it where that is possible without a question.
+#
+#   tools/setup.sh go cc git postgresql python
+#
+# Installed on its own account are only `postgresql` and `python`: they serve the tests and the demo. Of the others the
+# script says what is missing and how to get it.
+set -euo pipefail
+
+missing=0
+
+say() { printf '%s\n' "$*" >&2; }
+
+lack() {
+  say "missing: $1"
+  say "         $2"
+  missing=1
+}
+
+# as_root runs a command as root: as it is, or by sudo when that asks no password.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+
+can_install() {
+  command -v apt-get >/dev/null || return 1
+  [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }
+}
+
+apt_install() {
+  say "installing with apt-get: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# server_in reports whether the directory holds a PostgreSQL server.
+server_in() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ]; }
+
+# have_postgresql looks where the tests look: PGBIN alone if it is set, then PATH, then the distributions' directories.
+have_postgresql() {
+  local dir
+  if [ -n "${PGBIN:-}" ]; then
+    server_in "$PGBIN"
+    return
+  fi
+  local IFS=:
+  for dir in $PATH; do
+    if server_in "$dir"; then return 0; fi
+  done
+  for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/opt/postgresql@*/bin /opt/homebrew/opt/postgresql@*/bin; do
+    if server_in "$dir"; then return 0; fi
+  done
+  return 1
+}
+
+# install_postgresql installs the server without the cluster that Debian would create and start: only the binaries are used.
+install_postgresql() {
+  local conf=/etc/postgresql-common/createcluster.d/fairway.conf
+  as_root mkdir -p "${conf%/*}"
+  printf 'create_main_cluster = false\n' | as_root tee "$conf" >/dev/null
+  local status=0
+  apt_install postgresql || status=$?
+  as_root rm -f "$conf"
+  return "$status"
+}
+
+need_postgresql() {
+  if have_postgresql; then return; fi
+  if [ -z "${PGBIN:-}" ] && can_install && install_postgresql && have_postgresql; then return; fi
+  lack "PostgreSQL's server (initdb, postgres)" \
+    "Debian and Ubuntu: apt-get install postgresql; or set PGBIN to the directory that holds the binaries"
+}
+
+have_python() { command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+need_python() {
+  if have_python; then return; fi
+  if can_install && apt_install python3-venv && have_python; then return; fi
+  lack "Python 3 with venv (the tests run real Python drivers)" "Debian and Ubuntu: apt-get install python3-venv"
+}
+
+need_go() {
+  if command -v go >/dev/null; then return; fi
+  lack "go" "Go 1.26 or newer: https://go.dev/dl/ (an older one from 1.21 on fetches the right one by itself)"
+}
+
+need_cc() {
+  local cc=${CC:-gcc}
+  # CC may carry options of its own.
+  if command -v "${cc%% *}" >/dev/null; then return; fi
+  lack "a C compiler ($cc)" \
+    "Debian and Ubuntu: apt-get install gcc libc6-dev; without one 'make build-nocgo' still works"
+}
+
+need_git() {
+  if command -v git >/dev/null; then return; fi
+  lack "git" "Debian and Ubuntu: apt-get install git"
+}
+
+for what in "$@"; do
+  case $what in
+    go) need_go ;;
+    cc) need_cc ;;
+    git) need_git ;;
+    postgresql) need_postgresql ;;
+    python) need_python ;;
+    *)
+      say "setup.sh: unknown thing to look for: $what"
+      exit 2
+      ;;
+  esac
+done
+exit "$missing"
