@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fairwaydb/fairway/modules/pgauth"
+)
+
+// Settings resolves the configuration of the cluster of that name, in Provision:
+// placeholders, files, guests and defaults. Nothing is dialled. The policy is the
+// decoded guest of PolicyRaw, kept as it is. Errors name the option and what to
+// write instead.
+func (c *Config) Settings(ctx caddy.Context, name string, policy any) (*Settings, error) {
+	s, err := c.resolve(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	s.Policy = policy
+	return s, nil
+}
+
+// resolve does it part by part.
+func (c *Config) resolve(ctx caddy.Context) (*Settings, error) {
+	s := newSettings()
+	for _, part := range []func(*Settings) error{
+		c.resolveBackends, c.resolveCredentials, c.resolveAuth, c.resolveTLS,
+		c.resolvePool, c.resolveLimits, c.resolveMonitor, c.resolveHealth,
+		func(s *Settings) error { return c.loadGuests(ctx, s) },
+	} {
+		if err := part(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (c *Config) resolveBackends(s *Settings) error {
+	if len(c.Backends) == 0 && len(c.SourcesRaw) == 0 {
+		return errors.New("no backends: write backend NAME HOST:PORT, or a source that finds them")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Backends)) {
+		b := c.Backends[name]
+		switch {
+		case strings.TrimSpace(name) == "" || strings.ContainsAny(name, "/ \t\n"):
+			return fmt.Errorf("backend %q: the name must not be empty or contain spaces or slashes", name)
+		case b == nil || b.Address == "":
+			return fmt.Errorf("backend %s: no address: write HOST:PORT", name)
+		case b.Weight < 0:
+			return fmt.Errorf("backend %s: weight %v is negative: write a share such as 2, or remove the backend", name, b.Weight)
+		}
+		address, err := replace(b.Address)
+		if err == nil {
+			address, err = normalize(address)
+		}
+		if err != nil {
+			return fmt.Errorf("backend %s: address: %w", name, err)
+		}
+		s.Backends = append(s.Backends, Endpoint{Name: name, Address: address, Weight: b.Weight, Priority: b.Priority})
+	}
+	return nil
+}
+
+// defaultPort is PostgreSQL's.
+const defaultPort = "5432"
+
+// normalize completes an address with the port.
+func normalize(address string) (string, error) {
+	if path, ok := strings.CutPrefix(address, "unix/"); ok {
+		address = path
+	}
+	if strings.HasPrefix(address, "/") {
+		return address, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host, port = strings.Trim(address, "[]"), defaultPort
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return "", fmt.Errorf("%q is no address: write HOST:PORT", address)
+		}
+	}
+	if host == "" {
+		return "", fmt.Errorf("%q has no host: write HOST:PORT", address)
+	}
+	return net.JoinHostPort(host, orDefault(port, defaultPort)), nil
+}
+
+func (c *Config) resolveCredentials(s *Settings) (err error) {
+	k := c.Credentials
+	if k == nil || k.User == "" {
+		return errors.New("no credentials: write credentials USER {env.PASSWORD}, a role with LOGIN and pg_monitor on every backend")
+	}
+	if s.login.user, err = replace(k.User); err != nil {
+		return fmt.Errorf("credentials: user: %w", err)
+	}
+	if s.login.database, err = replace(orDefault(k.Database, s.login.database)); err != nil {
+		return fmt.Errorf("credentials: database: %w", err)
+	}
+	if s.login.secret.Password, err = c.password(k.Password); err != nil {
+		return fmt.Errorf("credentials: password: %w", err)
+	}
+	return nil
+}
+
+// errLiteral refuses a password that the admin API would show.
+var errLiteral = errors.New("a literal password is not accepted, the admin API would show it: " +
+	"write {env.NAME} or {file./path}, or set insecure_literal_passwords for a test")
+
+// password resolves a secret.
+func (c *Config) password(raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	resolved, err := replace(raw)
+	if err == nil && resolved == raw && !c.InsecureLiteralPasswords {
+		err = errLiteral
+	}
+	return resolved, err
+}
+
+// replace replaces placeholders. One that is unknown or empty is an error.
+func replace(s string) (string, error) {
+	resolved, err := caddy.NewReplacer().ReplaceOrErr(s, true, true)
+	if err != nil {
+		return "", fmt.Errorf("replace placeholder: %w", err)
+	}
+	return resolved, nil
+}
+
+func (c *Config) resolveAuth(s *Settings) error {
+	a := c.Auth
+	if a == nil {
+		return nil
+	}
+	switch a.Mode {
+	case "", "query":
+		s.Auth = AuthQuery
+	case "user":
+		s.Auth = AuthUser
+	case "trust":
+		s.Auth = AuthTrust
+	default:
+		return fmt.Errorf("auth: unknown mode %q: write query, user or trust", a.Mode)
+	}
+	switch {
+	case s.Auth == AuthUser && len(a.Users) == 0:
+		return errors.New("auth user: no users: write auth user NAME {env.PASSWORD}")
+	case s.Auth != AuthUser && len(a.Users) > 0:
+		return fmt.Errorf("auth %s takes no users: write auth user NAME {env.PASSWORD}, or remove them", s.Auth)
+	case s.Auth != AuthQuery && a.Query != "":
+		return fmt.Errorf("auth %s takes no query: write auth query, or remove it", s.Auth)
+	case a.CacheSize < 0:
+		return errors.New("auth: cache_size is negative: write a number of users")
+	}
+	s.verify.sql = orDefault(a.Query, s.verify.sql)
+	s.verify.size = orDefault(a.CacheSize, s.verify.size)
+	if err := c.resolveUsers(s); err != nil {
+		return err
+	}
+	return durations(
+		duration{"auth: timeout", a.Timeout, &s.verify.timeout},
+		duration{"auth: cache_ttl", a.CacheTTL, &s.verify.ttl},
+		duration{"auth: cache_missing_ttl", a.CacheMissingTTL, &s.verify.missingTTL},
+	)
+}
+
+func (c *Config) resolveUsers(s *Settings) error {
+	for name, raw := range c.Auth.Users {
+		if raw == "" {
+			return fmt.Errorf("auth user %s: no password: write {env.NAME} or a SCRAM verifier", name)
+		}
+		if verifier, err := pgauth.ParseVerifier(raw); err == nil {
+			s.addUser(name, user{configured: raw, verifier: verifier})
+			continue
+		}
+		resolved, err := c.password(raw)
+		if err != nil {
+			return fmt.Errorf("auth user %s: %w", name, err)
+		}
+		u := user{configured: resolved}
+		if u.verifier, err = pgauth.ParseVerifier(resolved); err != nil {
+			u.password = resolved
+			u.verifier = pgauth.NewVerifier(resolved, nil, 0)
+		}
+		s.addUser(name, u)
+	}
+	return nil
+}
+
+func (s *Settings) addUser(name string, u user) {
+	if s.users == nil {
+		s.users = make(map[string]user)
+	}
+	s.users[name] = u
+}
+
+// tlsModes are libpq's words.
+var tlsModes = map[string]TLSMode{
+	"disable": TLSDisable, "prefer": TLSPrefer, "require": TLSRequire, "verify-ca": TLSVerifyCA, "verify-full": TLSVerifyFull,
+}
+
+func (c *Config) resolveTLS(s *Settings) (err error) {
+	if k := time.Duration(c.KeepAlive); k != 0 {
+		s.server.keepAlive = max(k, 0)
+	}
+	t := c.ServerTLS
+	if t == nil {
+		return nil
+	}
+	mode, ok := tlsModes[t.Mode]
+	switch {
+	case t.Mode == "" && (t.CA != "" || t.ServerName != ""):
+		mode = TLSVerifyFull
+	case t.Mode == "":
+		mode = TLSPrefer
+	case !ok:
+		return fmt.Errorf("server_tls: unknown mode %q: write disable, prefer, require, verify-ca or verify-full", t.Mode)
+	case t.CA != "" && (mode == TLSDisable || mode == TLSPrefer):
+		return fmt.Errorf("server_tls %s does not verify anything: write verify-full, or remove ca", t.Mode)
+	}
+	s.server.mode = mode
+	if s.server.serverName, err = replace(t.ServerName); t.ServerName != "" && err != nil {
+		return fmt.Errorf("server_tls: server_name: %w", err)
+	}
+	if t.CA != "" {
+		path, err := replace(t.CA)
+		if err != nil {
+			return fmt.Errorf("server_tls: ca: %w", err)
+		}
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("server_tls: ca: %w", err)
+		}
+		s.server.ca = string(pem)
+	}
+	s.server.tls, err = s.server.config()
+	return err
+}
+
+// config makes the TLS configuration of the mode.
+func (s *serverSettings) config() (*tls.Config, error) {
+	if s.mode == TLSDisable {
+		return nil, nil //nolint:nilnil // no TLS is a valid answer
+	}
+	var roots *x509.CertPool // nil: the system's
+	if s.ca != "" {
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(s.ca)) {
+			return nil, errors.New("server_tls: ca: the file has no certificate in PEM form")
+		}
+	}
+	config := unverified()
+	config.ServerName = s.serverName
+	switch {
+	case s.mode == TLSVerifyFull:
+		config.InsecureSkipVerify = false
+		config.RootCAs = roots
+	case s.mode == TLSVerifyCA, s.mode == TLSRequire && roots != nil: // as libpq
+		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
+	}
+	return config, nil
+}
+
+// verifyChain checks that the certificate was signed by a trusted authority,
+// whatever name it bears.
+func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, c := range state.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := state.PeerCertificates[0].Verify(opts); err != nil {
+		return fmt.Errorf("verify server certificate: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package cluster
+
+// roles decides which backend is what. It keeps what outlives one decision: the
+// system the cluster belongs to and the timeline of its last primary.
+type roles struct {
+	systemID uint64 // 0: not agreed yet; kept until the cluster's last claim is released
+	timeline uint32 // of the last primary, 0: there was none
+}
+
+// candidate is what roles know of one backend.
+type candidate struct {
+	name     string
+	facts    facts // as last seen; zero before the first answer
+	trusted  bool  // they hold now
+	reported bool // at least one probe has ended, answered or not
+}
+
+// decision is the outcome for one moment.
+type decision struct {
+	primary  string // "": none
+	timeline uint32 // replicas on it are candidates; 0: none is known yet
+	tie      bool   // several primaries on the highest timeline: none was taken
+}
+
+// decide chooses the primary among the candidates, which are sorted by name.
+func (r *roles) decide(candidates []candidate) decision {
+	if r.systemID == 0 {
+		r.systemID = agree(candidates)
+	}
+	if r.systemID == 0 {
+		return decision{}
+	}
+	var d decision
+	var highest, replicas uint32
+	known := false // somebody configured is, or was last seen, on the last primary's timeline
+	for i := range candidates {
+		c := &candidates[i]
+		known = known || (c.facts.systemID == r.systemID && c.facts.timeline >= r.timeline)
+		if !c.trusted || c.facts.systemID != r.systemID {
+			continue
+		}
+		if c.facts.at.recovery {
+			replicas = max(replicas, c.facts.timeline)
+			continue
+		}
+		switch {
+		case d.primary == "" && !d.tie, c.facts.timeline > highest:
+			highest, d.primary, d.tie = c.facts.timeline, c.name, false
+		case c.facts.timeline == highest:
+			d.primary, d.tie = "", true
+		}
+	}
+	// A primary behind one that was there before is an old one that came back:
+	// the timelines of a system only grow. It is taken once nobody of the newer
+	// timeline is part of the cluster any more.
+	if !known {
+		r.timeline = 0
+	}
+	if d.primary != "" && highest < r.timeline {
+		d.primary = ""
+	}
+	if d.primary != "" {
+		r.timeline = highest
+	}
+	d.timeline = r.timeline
+	if d.timeline == 0 {
+		d.timeline = replicas // no primary was ever seen: the newest replicas serve reads
+	}
+	return d
+}
+
+// agree returns the system that most of the backends that answered belong to, on
+// a tie that of the first by name. Before all have answered or failed to, only
+// the majority of all backends decides: one stray server that answers first must
+// not become the cluster.
+func agree(candidates []candidate) uint64 {
+	count := make(map[uint64]int)
+	all := true
+	for i := range candidates {
+		all = all && candidates[i].reported
+		if candidates[i].trusted {
+			count[candidates[i].facts.systemID]++
+		}
+	}
+	var best uint64
+	for i := range candidates {
+		if c := &candidates[i]; c.trusted && (best == 0 || count[c.facts.systemID] > count[best]) {
+			best = c.facts.systemID
+		}
+	}
+	if best == 0 || (!all && 2*count[best] <= len(candidates)) {
+		return 0
+	}
+	return best
+}
+
+// lagging tells whether a replica is too far behind: from MaxLag on, until it is
+// back at LagResume.
+func lagging(was bool, lag int64, s *Settings) bool {
+	switch {
+	case s.MaxLag <= 0:
+		return false
+	case was:
+		return lag > s.LagResume
+	}
+	return lag > s.MaxLag
+}
+
+// situation is everything that a member's state depends on.
+type situation struct {
+	facts    facts
+	known    bool // the backend was probed successfully at least once
+	trusted  bool // and the answer still holds
+	problem  string
+	leaving  bool
+	lagging  bool
+	degraded bool
+	circuit  CircuitState
+	systemID uint64
+	decision decision
+	primary  bool
+}
+
+// verdict is what a member is.
+type verdict struct {
+	role   Role
+	state  State
+	reason string
+	fit    bool
+}
+
+// judge derives role, state and fitness. The first rule that applies decides.
+func (s *situation) judge() verdict {
+	v := verdict{role: s.role()}
+	switch {
+	case s.leaving:
+		v.state, v.reason = StateDraining, "removed: no new leases, closing what is released"
+	case v.role == RolePrimary:
+		// The circuit does not gate the primary, and it is no read candidate.
+		v.state, v.reason = s.health(), s.problem
+	case s.circuit == CircuitOpen:
+		v.state, v.reason = StateFailed, "circuit open"
+		if s.problem != "" {
+			v.reason += ": " + s.problem
+		}
+	case !s.known:
+		v.state, v.reason = StateStarting, "not probed successfully yet"
+		if s.problem != "" {
+			v.reason += ": " + s.problem
+		}
+	case !s.trusted:
+		v.state, v.reason = StateFailed, "no answer: "+s.problem
+	case s.systemID == 0:
+		v.state, v.reason = StateStarting, "waiting for the other backends to tell which system the cluster is"
+	case s.facts.systemID != s.systemID:
+		v.state, v.reason = StateFailed, "belongs to another database system"
+	case v.role == RoleRefused && s.decision.tie:
+		v.state, v.reason = StateFailed, "several primaries on the same timeline: stop all but one"
+	case v.role == RoleRefused:
+		v.state, v.reason = StateFailed, "primary on an older timeline: make it a standby of the new primary"
+	case s.facts.timeline == 0 || s.facts.timeline != s.decision.timeline:
+		v.state, v.reason = StateLagging, "on another timeline than the primary"
+	case s.lagging:
+		v.state, v.reason = StateLagging, "too far behind the primary"
+	default:
+		v.state, v.reason, v.fit = s.health(), s.problem, true
+	}
+	return v
+}
+
+// role is what the facts make of the backend.
+func (s *situation) role() Role {
+	switch {
+	case !s.trusted || s.systemID == 0:
+		return RoleUnknown
+	case s.facts.systemID != s.systemID:
+		return RoleRefused
+	case s.facts.at.recovery:
+		return RoleReplica
+	case s.primary:
+		return RolePrimary
+	}
+	return RoleRefused
+}
+
+// health is the state of a member that serves.
+func (s *situation) health() State {
+	switch {
+	case s.circuit == CircuitOpen:
+		return StateFailed
+	case s.circuit == CircuitHalfOpen:
+		return StateRecovering
+	case s.degraded:
+		return StateDegraded
+	}
+	return StateHealthy
+}
