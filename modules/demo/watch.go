@@ -1,0 +1,63 @@
+package demo
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// terminalPeriod is how often the table is drawn anew on a terminal, plainPeriod elsewhere.
+	terminalPeriod = time.Second
+	plainPeriod    = 5 * time.Second
+	// oncePeriod is how long the load runs before the table of Options.Once is shown.
+	oncePeriod = 3 * time.Second
+)
+
+// watch shows the table again and again until the context ends or the options say so.
+func (d *demo) watch(ctx context.Context) {
+	period := plainPeriod
+	if d.screen.style.ansi {
+		period = terminalPeriod
+	}
+	if d.options.Once {
+		period = oncePeriod
+	}
+	if d.options.For > 0 {
+		period = min(period, d.options.For)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.options.For)
+		defer cancel()
+	}
+	d.screen.wrap(false)
+	defer d.screen.wrap(true)
+	_, _ = d.watcher.rows(ctx) // the counters from which rates are told
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			d.screen.show(d.look(ctx, now))
+			if d.options.Once {
+				return
+			}
+		}
+	}
+}
+
+// look gathers a view.
+func (d *demo) look(ctx context.Context, now time.Time) view {
+	v := view{load: d.load.summary(now), events: d.keeper.events()}
+	rows, err := d.watcher.rows(ctx)
+	if err != nil {
+		v.problem = err.Error()
+	}
+	for i := range rows {
+		if n := d.cluster.Node(rows[i].name); n != nil {
+			rows[i].pid = n.PID()
+		}
+	}
+	v.backends = rows
+	return v
+}
