@@ -25,7 +25,7 @@ func detach(cmd *exec.Cmd, a account) {
 
 // signalPID sends s to one process; that it has ended already is no error.
 func signalPID(pid int, s syscall.Signal) error {
-	if err := syscall.Kill(pid, s); err != nil && err != syscall.ESRCH { //nolint:errorlint // a bare errno
+	if err := syscall.Kill(pid, s); err != nil && err != syscall.ESRCH {
 		return err
 	}
 	return nil
