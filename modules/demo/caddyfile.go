@@ -8,7 +8,7 @@ import (
 )
 
 // caddyfile is the demo's configuration: the smallest that serves a cluster, with all that Caddy would write to the
-// user's directories sent to the demo's own.
+// user's directories sent to the demo's own. There is no password in it, for its servers trust the loopback interface.
 func (d *demo) caddyfile() string {
 	var backends strings.Builder
 	for _, n := range d.cluster.Nodes() {
@@ -23,9 +23,7 @@ func (d *demo) caddyfile() string {
 	}
 	postgres {
 		cluster %s {
-%s			credentials %s {env.%s} {
-				database postgres
-			}
+%s			credentials %s
 			auth trust
 		}
 	}
@@ -38,5 +36,5 @@ func (d *demo) caddyfile() string {
 	}
 }
 `, d.admin, strconv.Quote(filepath.Join(d.dir, "caddy")), strconv.Quote(filepath.Join(d.dir, "caddy.log")),
-		clusterName, backends.String(), monitorRole, passwordVar, d.addr, clusterName)
+		clusterName, backends.String(), monitorRole, d.addr, clusterName)
 }

@@ -9,7 +9,6 @@ package demo
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +31,6 @@ const (
 	demoDatabase = "demo"
 	monitorRole  = "fairway"
 	clusterName  = "demo"
-	passwordVar  = "FAIRWAY_DEMO_PASSWORD" // the monitor's, random: a literal one in the configuration is refused
 )
 
 // Options are the command's flags.
@@ -158,20 +156,16 @@ func (d *demo) startCluster(ctx context.Context) error {
 		return err
 	}
 	d.cluster = c
-	password := rand.Text()
-	if err := os.Setenv(passwordVar, password); err != nil {
-		return errors.Join(err, c.Close())
-	}
-	if err := prepare(ctx, c.Primary(), password); err != nil {
+	if err := prepare(ctx, c.Primary()); err != nil {
 		return errors.Join(err, c.Close())
 	}
 	return nil
 }
 
 // prepare creates what the demo shows.
-func prepare(ctx context.Context, n *pgtest.Node, password string) error {
+func prepare(ctx context.Context, n *pgtest.Node) error {
 	for _, sql := range []string{
-		"CREATE ROLE " + monitorRole + " LOGIN PASSWORD '" + password + "' IN ROLE pg_monitor",
+		"CREATE ROLE " + monitorRole + " LOGIN IN ROLE pg_monitor",
 		"CREATE ROLE " + demoRole + " LOGIN",
 		"CREATE DATABASE " + demoDatabase + " OWNER " + demoRole,
 	} {

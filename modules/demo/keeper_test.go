@@ -34,7 +34,7 @@ func TestKeeperReplacesADeadPrimaryAndBringsServersBackWhileTheLoadGoesOn(t *tes
 	k := newKeeper(c)
 	k.restart, k.promote = time.Second, 200*time.Millisecond
 	old := c.Primary()
-	if err := prepare(ctx, old, "secret"); err != nil {
+	if err := prepare(ctx, old); err != nil {
 		t.Fatal(err)
 	}
 	l := newLoad(old.Addr(), 2) // here the proxy is left out
