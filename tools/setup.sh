@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Looks for what a make target needs, and installs Debian's package of it where that is possible without a question.
 #
-#   tools/setup.sh go cc git postgresql python
+#   tools/setup.sh go cc git postgresql python shellcheck
 #
-# Installed on its own account are only `postgresql` and `python`: they serve the tests and the demo. Of the others the
-# script says what is missing and how to get it.
+# Go, the C compiler and git are left to the user: the script says what is missing and how to get it. The others serve
+# the tests and the demo alone.
 set -euo pipefail
 
 missing=0
@@ -83,6 +83,12 @@ need_python() {
   lack "Python 3 with venv (the tests run real Python drivers)" "Debian and Ubuntu: apt-get install python3-venv"
 }
 
+need_shellcheck() {
+  if command -v shellcheck >/dev/null; then return; fi
+  if can_install && apt_install shellcheck && command -v shellcheck >/dev/null; then return; fi
+  lack "shellcheck" "Debian and Ubuntu: apt-get install shellcheck"
+}
+
 need_go() {
   if command -v go >/dev/null; then return; fi
   lack "go" "Go 1.26 or newer: https://go.dev/dl/ (an older one from 1.21 on fetches the right one by itself)"
@@ -108,6 +114,7 @@ for what in "$@"; do
     git) need_git ;;
     postgresql) need_postgresql ;;
     python) need_python ;;
+    shellcheck) need_shellcheck ;;
     *)
       say "setup.sh: unknown thing to look for: $what"
       exit 2

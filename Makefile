@@ -1,0 +1,148 @@
+# `make help` shows what there is. Every step of .ci/run is one of these targets, so that a laptop and CI do the same.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# Everything is compiled with -trimpath, as xcaddy does: the C code of PostgreSQL's parser is then compiled once
+# for the binary and once for the tests (with the race detector), and never again.
+GOTEST  := go test -trimpath
+MODULE  := github.com/fairwaydb/fairway
+TOOLS   := .build
+VENV    ?= $(TOOLS)/venv
+REPORT  := $(TOOLS)/testreport
+
+FUZZTIME        ?= 30s
+BENCHTIME       ?= 1s
+PGBENCH_SECONDS ?= 30
+DEMO_ARGS       ?=
+DEMO            := ./caddy postgres-demo $(DEMO_ARGS)
+
+##@ Build
+
+.PHONY: build
+build: need-cc $(TOOLS)/xcaddy ## ./caddy with this module, PostgreSQL's parser in C (by xcaddy)
+	$(call xcaddy,1,caddy)
+
+.PHONY: build-nocgo
+build-nocgo: need-go $(TOOLS)/xcaddy ## ./caddy-nocgo, which needs no C compiler: the parser as WebAssembly (slower)
+	$(call xcaddy,0,caddy-nocgo)
+
+.PHONY: demo
+demo: need-postgresql build ## A cluster of three real PostgreSQL servers and Fairway before it (DEMO_ARGS='--for 30s')
+	$(DEMO)
+
+.PHONY: clean
+clean: ## Remove what was built (not Go's own cache)
+	rm -rf caddy caddy-nocgo $(TOOLS)
+
+##@ Test
+
+.PHONY: test
+test: test-unit test-integration ## All tests, with the race detector, on real PostgreSQL servers
+
+.PHONY: test-unit
+test-unit: need-postgresql $(REPORT)
+	$(GOTEST) -race -shuffle=on -timeout 15m -json $$(go list ./... | grep -v '/integration') | $(REPORT)
+
+# By itself: the other packages' compiling and linking would starve the servers it measures.
+.PHONY: test-integration
+test-integration: need-postgresql $(VENV)/ready $(REPORT)
+	$(INTEGRATION) $(GOTEST) -race -p 1 -timeout 30m -json ./integration/... | $(REPORT)
+
+.PHONY: race
+race: test ## The same as test: it always runs with the race detector
+
+.PHONY: nocgo
+nocgo: need-postgresql $(REPORT) ## The packages' tests without cgo
+	CGO_ENABLED=0 $(GOTEST) -timeout 15m -json . ./caddyfile/... ./modules/... | $(REPORT)
+
+.PHONY: nocgo-parser
+nocgo-parser: need-go $(REPORT)
+	CGO_ENABLED=0 $(GOTEST) -timeout 10m -json . ./modules/pgsql | $(REPORT)
+
+.PHONY: integration
+integration: need-postgresql $(VENV)/ready $(REPORT) ## Real servers and drivers, the pgbench runs at full length (PGBENCH_SECONDS=30)
+	$(INTEGRATION) FAIRWAY_PGBENCH_SECONDS=$(PGBENCH_SECONDS) $(GOTEST) -p 1 -count=1 -timeout 60m -json ./integration/... | $(REPORT)
+
+.PHONY: golden
+golden: need-go ## Rewrite the golden files
+	$(GOTEST) ./caddyfile/... ./modules/... . -run 'Golden|Adapt|Errors|Modules' -update
+
+.PHONY: fuzz
+fuzz: need-cc ## Each fuzz target for FUZZTIME=30s
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' caddyfile modules | while IFS=: read -r file name; do \
+		echo "== $${name#func } ($${file%/*})"; \
+		$(GOTEST) -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+	done
+
+.PHONY: bench
+bench: need-cc $(REPORT) ## The benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own
+	$(GOTEST) -run Alloc -json ./modules/... | $(REPORT)
+	$(GOTEST) -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./modules/... | grep -v 'no test files'
+
+##@ Before a commit
+
+.PHONY: check
+check: lint test nocgo build modules ## What CI runs before a merge
+
+.PHONY: lint
+lint: need-cc $(TOOLS)/golangci-lint ## The linters of .golangci.yml, formatting, go.mod, shell scripts
+	$(TOOLS)/golangci-lint run ./...
+	go mod tidy -diff
+	if command -v shellcheck >/dev/null; then shellcheck .ci/run tools/*.sh; else echo 'shellcheck is not installed: scripts not checked'; fi
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Format the code
+	$(TOOLS)/golangci-lint fmt ./...
+
+.PHONY: modules
+modules: ## Compare what ./caddy registers with the list that the tests keep
+	./caddy list-modules --packages --skip-standard | awk '$$2 ~ "^$(MODULE)" {print $$1}' | sort | diff -u testdata/modules.txt -
+
+.PHONY: docs
+docs: need-go ## Write the generated pages: docs/metrics.md, docs/options.md
+	$(GOTEST) ./docs -update
+
+.PHONY: help
+help: ## This text
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- below this line: how, not what ---
+
+# What the integration tests are told: a Python that has the drivers.
+INTEGRATION = FAIRWAY_PYTHON=$(abspath $(VENV))/bin/python
+
+# xcaddy builds a Caddy of the version that go.mod names, with this work tree in it.
+# The made-up version spares xcaddy the look-up of a published one.
+define xcaddy
+	version=$$(go list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2); \
+	CGO_ENABLED=$(1) $(TOOLS)/xcaddy build "$$version" --output ./$(2) --with $(MODULE)@v0.0.0=.
+endef
+
+.PHONY: need-go need-cc need-postgresql need-python
+need-go:
+	@tools/setup.sh go git
+need-cc:
+	@tools/setup.sh go git cc
+need-postgresql:
+	@tools/setup.sh go git cc postgresql
+need-python:
+	@tools/setup.sh python
+
+$(TOOLS)/xcaddy: tools/xcaddy/go.mod | need-go
+	go -C tools/xcaddy build -trimpath -o $(abspath $@) github.com/caddyserver/xcaddy/cmd/xcaddy
+
+$(TOOLS)/golangci-lint: tools/lint/go.mod | need-go
+	go -C tools/lint build -trimpath -o $(abspath $@) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(REPORT): tools/testreport/main.go | need-go
+	go build -trimpath -buildvcs=false -o $@ ./tools/testreport
+
+$(VENV)/ready: integration/drivers/requirements.txt | need-python
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
