@@ -74,7 +74,11 @@ func (g *guest) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		g.Arg = d.Val()
 	}
-	return caddyfile.Options{caddyfile.Int("size", &g.Size, 1, "<n>", "", "size")}.ParseBlock(d, "policy good")
+	return g.Options().ParseBlock(d, "policy good")
+}
+
+func (g *guest) Options() caddyfile.Options {
+	return caddyfile.Options{caddyfile.Int("size", &g.Size, 1, "<n>", "", "size")}
 }
 
 func init() { caddy.RegisterModule(guest{}) }
@@ -215,7 +219,8 @@ func TestMarkdown(t *testing.T) {
 		"| `mode session\\|transaction` | `transaction` | when a connection is lent |\n" +
 		"| `pool { … }` |  | server connections |\n" +
 		"| `source <name> [<argument>...]` |  | finds (may be repeated) (a module of `caddyfiletest.policies.*`) |\n" +
-		"\n## `a › pool`\n\n| Option | Default | Meaning |\n|---|---|---|\n| `size <connections>` | `20` | connections per user |\n"
+		"\n## `a › pool`\n\n| Option | Default | Meaning |\n|---|---|---|\n| `size <connections>` | `20` | connections per user |\n" +
+		"\n## `a › source good`\n\n| Option | Default | Meaning |\n|---|---|---|\n| `size <n>` |  | size |\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
