@@ -3,27 +3,8 @@ package routing
 import (
 	"math/rand/v2"
 
-	"github.com/caddyserver/caddy/v2"
-
-	"github.com/fairwaydb/fairway/caddyfile"
 	"github.com/fairwaydb/fairway/modules/cluster"
 )
-
-func init() { caddy.RegisterModule(new(LeastConn)) }
-
-// LeastConn takes the replica with the fewest turns in flight for its weight;
-// among equals it draws by lot.
-type LeastConn struct {
-	Fallback
-}
-
-// CaddyModule returns the Caddy module information.
-func (*LeastConn) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "postgres.policies.least_conn",
-		New: func() caddy.Module { return new(LeastConn) },
-	}
-}
 
 // Select chooses the candidate that one more turn loads least.
 func (p *LeastConn) Select(candidates []*cluster.Member) *cluster.Member {
@@ -51,18 +32,3 @@ func (p *LeastConn) Select(candidates []*cluster.Member) *cluster.Member {
 	}
 	return best
 }
-
-// UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
-//
-//	least_conn {
-//		fallback [on|off]
-//	}
-func (p *LeastConn) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return p.options().ParseDirective(d)
-}
-
-// Interface guards.
-var (
-	_ Policy                = (*LeastConn)(nil)
-	_ caddyfile.Unmarshaler = (*LeastConn)(nil)
-)

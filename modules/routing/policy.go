@@ -3,9 +3,6 @@ package routing
 import (
 	"math/rand/v2"
 
-	"github.com/caddyserver/caddy/v2"
-
-	"github.com/fairwaydb/fairway/caddyfile"
 	"github.com/fairwaydb/fairway/modules/cluster"
 )
 
@@ -16,27 +13,6 @@ type Policy interface {
 	// the order of their names. It runs once for each read: it must be fast, safe
 	// for concurrent use, and allocate nothing. It must not keep the slice.
 	Select(candidates []*cluster.Member) *cluster.Member
-}
-
-// defaultPolicy is used where the configuration names none.
-var defaultPolicy Policy = &HealthScore{Tolerance: defaultTolerance, LatencyFloor: caddy.Duration(defaultLatencyFloor)}
-
-// Fallback is what all policies of this package have in common.
-type Fallback struct {
-	// Fallback lets reads run on the primary while no replica is fit. When it is
-	// off such reads fail with 57P03. Default: on.
-	Fallback *bool `json:"fallback,omitempty"`
-}
-
-// FallsBack tells whether reads may run on the primary while no replica is fit.
-// A policy without this method says yes.
-func (f *Fallback) FallsBack() bool { return f.Fallback == nil || *f.Fallback }
-
-// options is the row every policy has.
-func (f *Fallback) options() caddyfile.Options {
-	return caddyfile.Options{
-		caddyfile.Switch("fallback", &f.Fallback, "on", "reads may run on the primary while no replica is fit; off: they fail with 57P03"),
-	}
 }
 
 func fallsBack(p Policy) bool {

@@ -24,7 +24,7 @@ const (
 	ReasonRoute                      // a hint, fairway.route or the listener says so
 	ReasonPinned                     // the session holds a server connection: nothing was chosen
 	ReasonCorrected                  // a standby refused it: run again on the primary
-	ReasonDuplex                     // too large to be gathered, or ended by Flush
+	ReasonLocal                      // the session answers it: no server was asked
 	reasonCount
 )
 
@@ -41,7 +41,7 @@ var reasonNames = [reasonCount]string{
 	ReasonOwnWrite: "own_write", ReasonStrong: "strong", ReasonWrite: "write", ReasonRowLock: "row_lock",
 	ReasonTransaction: "transaction", ReasonServerState: "server_state", ReasonSessionState: "session_state",
 	ReasonFunction: "function", ReasonUnknown: "unknown", ReasonRoute: "route", ReasonPinned: "pinned",
-	ReasonCorrected: "corrected", ReasonDuplex: "duplex",
+	ReasonCorrected: "corrected", ReasonLocal: "local",
 }
 
 // Reasons returns all reasons but ReasonNone, for metrics that name them in

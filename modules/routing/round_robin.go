@@ -1,40 +1,10 @@
 package routing
 
-import (
-	"sync"
-
-	"github.com/caddyserver/caddy/v2"
-
-	"github.com/fairwaydb/fairway/caddyfile"
-	"github.com/fairwaydb/fairway/modules/cluster"
-)
-
-func init() { caddy.RegisterModule(new(RoundRobin)) }
-
-// RoundRobin takes the replicas in turn, each as often as its weight says and
-// evenly spread: weights 2 and 1 give a b a a b a, not a a b.
-type RoundRobin struct {
-	Fallback
-
-	mu struct {
-		sync.Mutex
-		// credit is what each backend is owed. Its sum over the candidates is 0
-		// between two calls as long as the candidates stay.
-		credit map[*cluster.Backend]float64
-	}
-}
+import "github.com/fairwaydb/fairway/modules/cluster"
 
 // forgetAt is how many backends more than there are candidates are remembered
 // before those that are no candidates any more are forgotten.
 const forgetAt = 64
-
-// CaddyModule returns the Caddy module information.
-func (*RoundRobin) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "postgres.policies.round_robin",
-		New: func() caddy.Module { return new(RoundRobin) },
-	}
-}
 
 // Select chooses the candidate that is owed most, after each has been credited
 // its weight; the chosen one pays for all.
@@ -72,18 +42,3 @@ func (p *RoundRobin) forget(candidates []*cluster.Member) {
 	}
 	p.mu.credit = kept
 }
-
-// UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
-//
-//	round_robin {
-//		fallback [on|off]
-//	}
-func (p *RoundRobin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return p.options().ParseDirective(d)
-}
-
-// Interface guards.
-var (
-	_ Policy                = (*RoundRobin)(nil)
-	_ caddyfile.Unmarshaler = (*RoundRobin)(nil)
-)
