@@ -1,0 +1,165 @@
+package session
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// feed is the second direction of a duplex turn: a goroutine that reads from the client and writes to the server while the session's
+// own goroutine relays the replies. It runs during COPY in and while a request too large to be gathered is sent.
+type feed struct {
+	done      chan struct{} // closed when the goroutine has ended; nil when none runs
+	err       error         // why it ended, nil when it has sent everything; read after done
+	finishing bool          // it was interrupted inside a message and finishes that
+	lease     pool.Lease
+}
+
+// feeder sends what the client says to the server until the request is complete. It returns errStopped when it was interrupted
+// between two messages.
+type feeder func(s *Session, c *pool.Conn) error
+
+var errStopped = errors.New("the second direction was stopped")
+
+// start runs f in a goroutine unless one runs already.
+func (f *feed) start(s *Session, c *pool.Conn, run feeder) error {
+	if f.done != nil {
+		select {
+		case <-f.done:
+			if f.err != nil {
+				return f.err
+			}
+		default:
+			return nil // it goes on: what it reads next belongs to the copy
+		}
+	}
+	done := make(chan struct{})
+	*f = feed{done: done, lease: c.Lease()}
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				panics.Inc()
+				f.err = pgwire.Fatalf(pgwire.CodeInternalError, "internal error of the load balancer: %v", v)
+			}
+			if f.err != nil {
+				f.lease.Interrupt()
+			}
+		}()
+		f.err = run(s, c)
+	}()
+	return nil
+}
+
+// running tells whether the server must still be listened to because the client is still sending.
+func (f *feed) running() bool {
+	if f.done == nil {
+		return false
+	}
+	select {
+	case <-f.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// failure returns why the second direction ended; nil while it runs or when it has sent everything.
+func (f *feed) failure() error {
+	if f.done == nil || f.running() || errors.Is(f.err, errStopped) {
+		return nil
+	}
+	return f.err
+}
+
+// stop interrupts the goroutine at a message boundary and waits for it.
+func (f *feed) stop(s *Session) {
+	if f.done == nil {
+		return
+	}
+	for {
+		select {
+		case <-f.done:
+			f.done = nil
+			_ = s.conn.SetReadDeadline(time.Time{})
+			if s.lease.conn != nil {
+				s.lease.conn.Resume()
+			}
+			return
+		default:
+			_ = s.conn.SetReadDeadline(past)
+			<-f.done
+		}
+	}
+}
+
+// past is a deadline that wakes a blocked read at once.
+var past = time.Unix(1, 0)
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// feedCopy forwards CopyData until CopyDone or CopyFail.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
+func feedCopy(s *Session, c *pool.Conn) error {
+	for {
+		typ, n, err := s.r.Next()
+		if err != nil {
+			if isTimeout(err) {
+				return errStopped
+			}
+			return &goneError{err}
+		}
+		if typ == pgwire.MsgTerminate {
+			return &goneError{errGoodbye}
+		}
+		if n > bodyLimit && typ != pgwire.MsgCopyData {
+			return pgwire.Fatalf(pgwire.CodeProtocolViolation, "message type %d is too large during COPY", typ)
+		}
+		if err := forwardToServer(s, c); err != nil {
+			return err
+		}
+		last := typ == pgwire.MsgCopyDone || typ == pgwire.MsgCopyFail
+		if last || s.r.Buffered() == 0 {
+			if err := c.W.Flush(); err != nil {
+				return &lostError{err: err}
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// forwardToServer passes the current frame on. A frame begun is finished even when the session interrupts: the server was promised
+// its length.
+func forwardToServer(s *Session, c *pool.Conn) error {
+	for {
+		err := s.r.Forward(c.W)
+		var read *pgwire.ReadError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &read) && isTimeout(err):
+			if e := s.conn.SetReadDeadline(time.Now().Add(finishTimeout)); e != nil {
+				return &goneError{e}
+			}
+			if s.feed.finishing {
+				return &goneError{err}
+			}
+			s.feed.finishing = true
+		case errors.As(err, &read):
+			return &goneError{err}
+		default:
+			return &lostError{err: err}
+		}
+	}
+}
+
+// finishTimeout bounds the time a client has to finish a message when the turn it belongs to is over.
+const finishTimeout = 10 * time.Second

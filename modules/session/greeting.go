@@ -1,0 +1,80 @@
+package session
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+)
+
+// greetings remembers what servers reported to a login, so that the next one of the same user, database and settings needs no server.
+// It is bounded and short-lived: what a server has refused since is refused at the first statement.
+type greetings struct {
+	mu   sync.Mutex
+	list map[greetingKey]greeting
+}
+
+type greetingKey struct{ cluster, user, database, settings string }
+
+type greeting struct {
+	reported map[string]string // never changed
+	until    time.Time
+}
+
+const (
+	greetingFor  = 30 * time.Second
+	maxGreetings = 4096
+)
+
+var known greetings
+
+func (g *greetings) get(k greetingKey) map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e, ok := g.list[k]
+	if !ok || time.Now().After(e.until) {
+		return nil
+	}
+	return e.reported
+}
+
+func (g *greetings) put(k greetingKey, reported map[string]string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.list == nil || len(g.list) >= maxGreetings {
+		g.list = make(map[greetingKey]greeting)
+	}
+	g.list[k] = greeting{reported, time.Now().Add(greetingFor)}
+}
+
+// greetingKey leaves out application_name, which every server takes: clients put all sorts of things there.
+func (s *Session) greetingKey() greetingKey {
+	key := s.startup.key
+	if name := s.startup.value("application_name"); name != "" {
+		key = strings.Replace(key, "application_name\x00"+name+"\x00", "", 1)
+	}
+	return greetingKey{s.cluster.Name(), s.identity.User, s.identity.Database, key}
+}
+
+// classifiers are shared by all sessions whose clusters name the same functions.
+var classifiers sync.Map // of *pgsql.Classifier by the names
+
+// classifier follows the cluster's settings: a reload applies to everybody at once.
+func (s *Session) classifier() *pgsql.Classifier {
+	set := s.cluster.Settings()
+	if set != s.seen || s.classes == nil {
+		s.seen, s.classes = set, classifierFor(set)
+	}
+	return s.classes
+}
+
+func classifierFor(set *cluster.Settings) *pgsql.Classifier {
+	key := strings.Join(set.ReadFunctions, ",") + ";" + strings.Join(set.WriteFunctions, ",")
+	if c, ok := classifiers.Load(key); ok {
+		return c.(*pgsql.Classifier)
+	}
+	c, _ := classifiers.LoadOrStore(key, pgsql.New(pgsql.Options{ReadFunctions: set.ReadFunctions, WriteFunctions: set.WriteFunctions}))
+	return c.(*pgsql.Classifier)
+}

@@ -1,0 +1,225 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+	"github.com/fairwaydb/fairway/modules/routing"
+)
+
+// lease is the server connection a session holds, from the first byte of a turn until ReadyForQuery says idle and nothing pins it.
+type lease struct {
+	conn    *pool.Conn
+	member  *cluster.Member
+	metrics *backendMetrics
+	tainted bool
+}
+
+func (l *lease) held() bool { return l.conn != nil }
+
+// taint makes sure that the connection is never handed on.
+func (l *lease) taint(reason string) {
+	if l.conn != nil && !l.tainted {
+		l.tainted = true
+		l.conn.Taint(reason)
+	}
+}
+
+// acquire leases a server connection for a request of the class; the error is what the client gets.
+func (s *Session) acquire(class *pgsql.Class) error {
+	s.waitsSince.Store(monotonic())
+	defer s.waitsSince.Store(0)
+	var deadline time.Time
+	for {
+		changed := s.cluster.Changed()
+		choice, err := routing.Pick(s.cluster, s.cluster.Topology(), s.routeRequest(class))
+		if err != nil {
+			if deadline.IsZero() {
+				deadline = time.Now().Add(s.cluster.Settings().FailoverWait)
+			}
+			if err := s.awaitChange(changed, deadline, err); err != nil {
+				return err
+			}
+			s.route.Tried = s.route.Tried[:0]
+			continue
+		}
+		done, err := s.leaseFrom(choice)
+		if done || err != nil {
+			return err
+		}
+		s.route.Tried = append(s.route.Tried, choice.Member.Backend)
+		s.labels.retries.dial.Inc()
+	}
+}
+
+// leaseFrom takes a connection of the chosen backend. It returns false without an error when another backend may be tried: nothing
+// was sent.
+func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
+	b := choice.Member.Backend
+	ctx := s.beginWait()
+	conn, err := b.Acquire(ctx, s.identity)
+	if cause := s.endWait(ctx, conn); cause != nil {
+		if conn != nil {
+			s.clearActive()
+			conn.Release()
+		}
+		return false, cause
+	}
+	if err != nil {
+		return false, s.acquireError(err)
+	}
+	s.lease = lease{conn: conn, member: choice.Member, metrics: s.labels.backend(b.Name())}
+	s.labels.route(choice.Reason).Inc()
+	return true, nil
+}
+
+// acquireError is nil when the request may be tried on another backend.
+func (s *Session) acquireError(err error) error {
+	var refused *pgwire.Error
+	var dial *pool.DialError
+	if errors.As(err, &dial) {
+		if errors.As(err, &refused) && isIdentityError(refused.Code) {
+			if refused.Code == pgwire.CodeInvalidPassword {
+				s.cluster.ForgetVerifier(s.identity.User)
+			}
+			return clientError(refused)
+		}
+		return nil
+	}
+	if errors.As(err, &refused) {
+		return clientError(refused)
+	}
+	return pgwire.Errorf(pgwire.CodeCannotConnectNow, "no server connection: %v", err)
+}
+
+// isIdentityError tells the SQLSTATEs of a failed login that no other backend of the cluster would answer differently.
+func isIdentityError(code string) bool {
+	return len(code) == 5 && (code[:2] == "28" || code[:2] == "3D" || code[:2] == "42" || code[:2] == "22" || code == pgwire.CodeTooManyConnections)
+}
+
+// awaitChange waits until the topology has changed, the deadline of failover_wait has passed, or the client cancels or leaves.
+func (s *Session) awaitChange(changed <-chan struct{}, deadline time.Time, reason error) error {
+	wait := time.Until(deadline)
+	if wait <= 0 || !errors.Is(reason, routing.ErrNoPrimary) {
+		return errNoBackend(reason)
+	}
+	ctx := s.beginWait()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return s.endWait(ctx, nil)
+}
+
+// routeRequest fills the session's routing request; it is reused so that a turn allocates nothing.
+func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
+	r := &s.route
+	r.Class = class
+	r.Route = s.opts.Route
+	if s.forced && r.Route == routing.TargetAuto {
+		r.Route = routing.TargetPrimary
+	}
+	r.Mark = s.mark
+	r.ExactFlush = s.settings.value("synchronous_commit") != "off"
+	r.Consistency = s.cluster.Settings().Consistency
+	r.ExplicitTx = s.tx.open || class.Effects&pgsql.TxBegin != 0
+	r.ReadOnlyTx = s.readOnlyTx(class)
+	return r
+}
+
+// readOnlyTx tells whether the transaction that the request opens or continues may run on a replica.
+func (s *Session) readOnlyTx(class *pgsql.Class) bool {
+	if s.tx.serializable || class.Serializable {
+		return false
+	}
+	if s.tx.open || class.Effects&pgsql.TxBegin != 0 {
+		return (s.tx.readOnly || class.Effects&pgsql.TxReadOnly != 0 || s.defaultReadOnly()) && class.Effects&needsPrimary == 0
+	}
+	return false
+}
+
+// needsPrimary are the effects that keep even a READ ONLY transaction off the replicas.
+const needsPrimary = pgsql.Write | pgsql.RowLock | pgsql.DDL | pgsql.Temp | pgsql.Listen | pgsql.Notify | pgsql.AdvisoryLock |
+	pgsql.HoldCursor | pgsql.SQLPrepare | pgsql.CopyIn | pgsql.Sequence | pgsql.Load | pgsql.Discard | pgsql.ServerState | pgsql.Unknown
+
+func (s *Session) defaultReadOnly() bool {
+	switch s.settings.value("default_transaction_read_only") {
+	case "on", "true", "yes", "1", "t", "y":
+		return true
+	}
+	return false
+}
+
+// transaction is what is known of the client's explicit transaction.
+type transaction struct {
+	open         bool // between BEGIN and its end, also while the BEGIN is deferred
+	readOnly     bool
+	serializable bool
+	failed       bool       // in state E without a server: only its end is accepted
+	lost         *lostError // why it failed, as long as the client has not been told
+}
+
+// beginWait says that the session waits for a server connection or a primary, so that a cancel ends the wait.
+func (s *Session) beginWait() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.wait == nil || s.mu.wait.Err() != nil {
+		s.mu.wait, s.mu.stopWait = context.WithCancelCause(context.Background()) // a client outlives the config: no context of Caddy's
+	}
+	s.mu.waiting = true
+	return s.mu.wait
+}
+
+// endWait ends the wait and makes conn the one a cancel goes to. It returns the error for the client when the wait was canceled.
+func (s *Session) endWait(ctx context.Context, conn *pool.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.waiting = false
+	if conn != nil {
+		s.mu.active = conn.Lease()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (s *Session) clearActive() {
+	s.mu.Lock()
+	s.mu.active = pool.Lease{}
+	s.mu.Unlock()
+}
+
+// release gives the server connection back. The pool decides by its state whether it is kept.
+func (s *Session) release() {
+	c := s.lease.conn
+	if c == nil {
+		return
+	}
+	s.clearActive()
+	s.lease = lease{}
+	s.pins = 0
+	s.tx = transaction{}
+	s.heldSince.Store(0)
+	c.Release()
+}
+
+// dropLease gives up a server connection whose state is not known or not wanted: it is closed.
+func (s *Session) dropLease(reason string) {
+	if !s.lease.held() {
+		return
+	}
+	if s.pins != 0 || s.lease.conn.Status() != 'I' || !s.queue.empty() {
+		s.lease.taint(reason)
+	}
+	s.undoPending(nil)
+	s.release()
+}

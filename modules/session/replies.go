@@ -1,0 +1,142 @@
+package session
+
+import (
+	"sync"
+
+	"github.com/fairwaydb/fairway/modules/pgwire"
+)
+
+// expect is what the next reply of a server belongs to.
+type expect uint8
+
+const (
+	expectQuery    expect = iota // everything up to ReadyForQuery: a simple Query or FunctionCall
+	expectParse                  // ParseComplete
+	expectBind                   // BindComplete
+	expectDescribe               // RowDescription or NoData, for a statement after its ParameterDescription
+	expectExecute                // rows, then CommandComplete, EmptyQueryResponse or PortalSuspended
+	expectClose                  // CloseComplete
+	expectSync                   // ReadyForQuery
+)
+
+// action is what happens with a reply.
+type action uint8
+
+const (
+	forward action = iota // to the client
+	drop                  // it answers a message we sent for ourselves
+	answer                // the server is not asked: the reply is ours
+)
+
+// reply is one expected reply. The queue of them says what every message from the server is for: there are no other flags.
+type reply struct {
+	expect expect
+	action action
+	own    ownQuery   // which of our own queries a dropped expectQuery answers
+	stmt   *statement // Parse: the statement that exists once ParseComplete has come
+	prev   *statement // Parse, Close: what the client's name stood for before
+	named  bool       // Parse, Close: the client's name is stmt's or prev's name
+	known  string     // Parse: the shared name the server connection learns
+	dup    bool       // Parse: the server is made to raise 42P05; the message names the client's statement
+}
+
+// ownQuery says which query of ours a dropped reply answers.
+type ownQuery uint8
+
+const (
+	ownNone     ownQuery = iota
+	ownSettings          // brings the server connection's settings to the session's
+	ownBegin             // the deferred BEGIN
+	ownProbe             // asks for the values of changed settings
+)
+
+// replies is the queue. Its lock matters only while the turn is duplex.
+type replies struct {
+	mu   sync.Mutex
+	list []reply
+	head int
+}
+
+func (q *replies) push(r reply) {
+	q.mu.Lock()
+	if q.head == len(q.list) {
+		q.list, q.head = q.list[:0], 0
+	}
+	q.list = append(q.list, r)
+	q.mu.Unlock()
+}
+
+// front returns the next expected reply; ok is false when nothing is expected.
+func (q *replies) front() (r reply, ok bool) {
+	q.mu.Lock()
+	if q.head < len(q.list) {
+		r, ok = q.list[q.head], true
+	}
+	q.mu.Unlock()
+	return r, ok
+}
+
+func (q *replies) pop() {
+	q.mu.Lock()
+	q.list[q.head] = reply{}
+	q.head++
+	q.mu.Unlock()
+}
+
+func (q *replies) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.head == len(q.list)
+}
+
+// reset forgets everything expected: the server connection it came from is gone. The caller has undone what was pending.
+func (q *replies) reset() {
+	q.mu.Lock()
+	clear(q.list)
+	q.list, q.head = q.list[:0], 0
+	q.mu.Unlock()
+}
+
+// failSegment removes what the server will not answer after an error in an extended segment: everything up to the next Sync. It
+// returns the removed replies, the failed one first, and whether a Sync follows.
+func (q *replies) failSegment(removed []reply) (list []reply, sync bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.head < len(q.list) {
+		if q.list[q.head].expect == expectSync {
+			return removed, true
+		}
+		removed = append(removed, q.list[q.head])
+		q.head++
+	}
+	return removed, false
+}
+
+// dropSyncs removes the Syncs at the front: a server in copy-in mode ignores them.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
+func (q *replies) dropSyncs() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.head+1 < len(q.list) && q.list[q.head+1].expect == expectSync {
+		q.list = append(q.list[:q.head+1], q.list[q.head+2:]...)
+	}
+}
+
+// completes tells whether a server message ends the expected reply.
+func (e expect) completes(typ byte) bool {
+	switch e {
+	case expectQuery, expectSync:
+		return typ == pgwire.MsgReadyForQuery
+	case expectParse:
+		return typ == pgwire.MsgParseComplete
+	case expectBind:
+		return typ == pgwire.MsgBindComplete
+	case expectDescribe:
+		return typ == pgwire.MsgRowDescription || typ == pgwire.MsgNoData
+	case expectExecute:
+		return typ == pgwire.MsgCommandComplete || typ == pgwire.MsgEmptyQuery || typ == pgwire.MsgPortalSuspended
+	case expectClose:
+		return typ == pgwire.MsgCloseComplete
+	}
+	return false
+}

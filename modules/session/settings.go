@@ -1,0 +1,272 @@
+package session
+
+import (
+	"sort"
+	"strings"
+
+	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+)
+
+// settings are run-time parameters a session has in force beyond the server's defaults: immutable, sorted by name. Two sessions
+// with the same settings have the same key, so a server connection passes between them without a round trip.
+type settings struct {
+	list []pgwire.Param
+	key  string
+}
+
+var noSettings = &settings{}
+
+// newSettings builds settings from m, names in lower case.
+func newSettings(m map[string]string) *settings {
+	if len(m) == 0 {
+		return noSettings
+	}
+	list := make([]pgwire.Param, 0, len(m))
+	for n, v := range m {
+		list = append(list, pgwire.Param{Name: n, Value: v})
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	var b strings.Builder
+	for _, p := range list {
+		b.WriteString(p.Name)
+		b.WriteByte(0)
+		b.WriteString(p.Value)
+		b.WriteByte(0)
+	}
+	return &settings{list: list, key: b.String()}
+}
+
+func (set *settings) value(name string) string {
+	for i := range set.list {
+		if set.list[i].Name == name {
+			return set.list[i].Value
+		}
+	}
+	return ""
+}
+
+func (set *settings) has(name string) bool {
+	for i := range set.list {
+		if set.list[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// with returns the settings changed by m: a nil value removes the name.
+func (set *settings) with(m map[string]*string) *settings {
+	next := make(map[string]string, len(set.list)+len(m))
+	for _, p := range set.list {
+		next[p.Name] = p.Value
+	}
+	for n, v := range m {
+		if v == nil {
+			delete(next, n)
+		} else {
+			next[n] = *v
+		}
+	}
+	return newSettings(next)
+}
+
+// difference is the SQL that brings a server connection from one set of settings to another; "" when there is nothing to do. safe
+// is false when a change could fail on this server although another one took it (a role, an extension's setting): then the client's
+// statement must not be sent before the answer.
+func difference(from, to *settings) (sql string, safe bool) {
+	safe = true
+	var b strings.Builder
+	for _, p := range from.list {
+		if !to.has(p.Name) {
+			b.WriteString("RESET ")
+			b.WriteString(quoteSettingName(p.Name))
+			b.WriteByte(';')
+			safe = safe && isBuiltin(p.Name)
+		}
+	}
+	sep := "SELECT "
+	// Session authorization decides which roles may be set: it comes first.
+	for pass := range 2 {
+		for _, p := range to.list {
+			if (p.Name == "session_authorization") != (pass == 0) || from.has(p.Name) && from.value(p.Name) == p.Value {
+				continue
+			}
+			b.WriteString(sep)
+			b.WriteString("pg_catalog.set_config(")
+			b.WriteString(quoteLiteral(p.Name))
+			b.WriteByte(',')
+			b.WriteString(quoteLiteral(p.Value))
+			b.WriteString(",false)")
+			sep = ","
+			safe = safe && isBuiltin(p.Name)
+		}
+	}
+	return b.String(), safe
+}
+
+// isBuiltin tells whether a value one server has taken can not fail on another: settings any user may change at any time, known to
+// every PostgreSQL since 9.6.
+func isBuiltin(name string) bool {
+	_, ok := builtinSettings[name]
+	return ok
+}
+
+var builtinSettings = map[string]struct{}{
+	"application_name": {}, "bytea_output": {}, "client_encoding": {}, "client_min_messages": {}, "constraint_exclusion": {},
+	"cursor_tuple_fraction": {}, "datestyle": {}, "default_transaction_deferrable": {}, "default_transaction_isolation": {},
+	"default_transaction_read_only": {}, "effective_cache_size": {}, "enable_bitmapscan": {}, "enable_hashagg": {}, "enable_hashjoin": {},
+	"enable_indexonlyscan": {}, "enable_indexscan": {}, "enable_material": {}, "enable_mergejoin": {}, "enable_nestloop": {},
+	"enable_seqscan": {}, "enable_sort": {}, "extra_float_digits": {}, "idle_in_transaction_session_timeout": {}, "intervalstyle": {},
+	"lock_timeout": {}, "maintenance_work_mem": {}, "random_page_cost": {}, "row_security": {}, "search_path": {}, "seq_page_cost": {},
+	"standard_conforming_strings": {}, "statement_timeout": {}, "synchronous_commit": {}, "timezone": {}, "work_mem": {}, "xmloption": {},
+}
+
+// quoteLiteral makes an SQL string constant that means s whatever standard_conforming_strings is.
+func quoteLiteral(s string) string {
+	q := strings.ReplaceAll(s, "'", "''")
+	if strings.Contains(s, `\`) {
+		return " E'" + strings.ReplaceAll(q, `\`, `\\`) + "'"
+	}
+	return "'" + q + "'"
+}
+
+// quoteSettingName quotes each part of a setting's name, which may be qualified as in myapp.user.
+func quoteSettingName(name string) string {
+	parts := strings.Split(name, ".")
+	for i, p := range parts {
+		parts[i] = `"` + strings.ReplaceAll(p, `"`, `""`) + `"`
+	}
+	return strings.Join(parts, ".")
+}
+
+// touched collects the settings that statements of the running lease may have changed, until the server is asked what they are now.
+type touched struct {
+	names map[string]pgsql.Setting // the last change seen of each name
+	all   bool                     // RESET ALL or DISCARD ALL went through
+}
+
+func (t *touched) add(list []pgsql.Setting) {
+	for _, st := range list {
+		if st.All {
+			t.all = true
+			clear(t.names)
+			continue
+		}
+		if t.names == nil {
+			t.names = make(map[string]pgsql.Setting)
+		}
+		t.names[st.Name] = st
+	}
+}
+
+func (t *touched) none() bool { return !t.all && len(t.names) == 0 }
+
+func (t *touched) clear() {
+	clear(t.names)
+	t.all = false
+}
+
+// sorted returns the names in the order the probe asks for them.
+func (t *touched) sorted() []string {
+	names := make([]string, 0, len(t.names))
+	for n := range t.names {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// probeSQL asks for the current values of names in one row; a setting that does not exist is NULL.
+func probeSQL(names []string) string {
+	var b strings.Builder
+	for i, n := range names {
+		if i == 0 {
+			b.WriteString("SELECT ")
+		} else {
+			b.WriteByte(',')
+		}
+		b.WriteString("pg_catalog.current_setting(")
+		b.WriteString(quoteLiteral(n))
+		b.WriteString(",true)")
+	}
+	return b.String()
+}
+
+// startupSettings are the run-time parameters of a startup packet: every parameter that is not user, database, replication or
+// options, and those inside options. See https://www.postgresql.org/docs/current/protocol-message-formats.html (StartupMessage).
+func startupSettings(params []pgwire.Param) (*settings, *pgwire.Error) {
+	m := make(map[string]string)
+	var options string
+	for _, p := range params {
+		switch name := strings.ToLower(p.Name); name {
+		case "user", "database", "replication":
+		case "options":
+			options = p.Value
+		default:
+			if !strings.HasPrefix(name, "_pq_.") {
+				m[name] = p.Value
+			}
+		}
+	}
+	if err := parseOptions(options, m); err != nil {
+		return nil, err
+	}
+	return newSettings(m), nil
+}
+
+// parseOptions adds the settings of a startup packet's options, in which white space separates words and a backslash quotes a
+// character. Parameters named directly win. See https://www.postgresql.org/docs/current/libpq-connect.html (options).
+func parseOptions(options string, m map[string]string) *pgwire.Error {
+	words := optionWords(options)
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "-c" && i+1 < len(words):
+			i++
+			w = words[i]
+		case strings.HasPrefix(w, "-c"):
+			w = w[2:]
+		case strings.HasPrefix(w, "--"):
+			w = w[2:]
+		default:
+			return pgwire.Fatalf(pgwire.CodeSyntaxError, "invalid command-line argument for server process: %s", w)
+		}
+		name, value, ok := strings.Cut(w, "=")
+		if !ok || name == "" {
+			return pgwire.Fatalf(pgwire.CodeSyntaxError, "-c %s requires a value", w)
+		}
+		name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
+		if _, direct := m[name]; !direct {
+			m[name] = value
+		}
+	}
+	return nil
+}
+
+func optionWords(s string) []string {
+	var words []string
+	var b strings.Builder
+	open := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+			open = true
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f':
+			if open {
+				words = append(words, b.String())
+				b.Reset()
+				open = false
+			}
+		default:
+			b.WriteByte(c)
+			open = true
+		}
+	}
+	if open {
+		words = append(words, b.String())
+	}
+	return words
+}

@@ -1,0 +1,139 @@
+package session
+
+import (
+	"encoding/binary"
+
+	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// settle asks the server what the settings are that statements of this lease may have changed, whatever rollbacks, savepoints and
+// functions made of them, and remembers the answer for the session. Then the connection may be released.
+func (s *Session) settle(c *pool.Conn) error {
+	names := s.touched.sorted()
+	if len(names) > 0 {
+		s.turn.probed = nil
+		s.ownQuery(c, probeSQL(names), ownProbe)
+		c.SetStatus(0)
+		err := c.W.Flush()
+		if err == nil {
+			err = s.relay(c)
+		}
+		if err != nil || s.turn.own != nil || len(s.turn.probed) != len(names) {
+			return s.settleBlind(names)
+		}
+	}
+	s.adopt(c, names, s.turn.probed)
+	s.touched.clear()
+	if s.pins == 0 {
+		s.release()
+	}
+	return s.flush()
+}
+
+// settleBlind follows the loss of the server before it could tell the settings: literals are taken at their word, anything else ends
+// the session, for going on could be wrong.
+func (s *Session) settleBlind(names []string) error {
+	s.undoPending(nil)
+	values := make([]*string, len(names))
+	for i, n := range names {
+		st := s.touched.names[n]
+		if !st.Known && !st.Reset || st.Local {
+			return pgwire.Fatalf(pgwire.CodeConnectionFailure, "the server connection was lost while setting %q; the session can not be restored", n)
+		}
+		values[i] = &st.Value
+	}
+	pinned := s.pins
+	if c := s.lease.conn; c != nil {
+		s.lease.taint("lost")
+		s.adopt(c, names, values)
+		c.Close()
+	}
+	s.touched.clear()
+	s.release()
+	if pinned != 0 {
+		return errPinLost(pinned, nil)
+	}
+	return s.flush()
+}
+
+// adopt makes the values the session's settings; values are those of names, nil where a setting does not exist.
+func (s *Session) adopt(c *pool.Conn, names []string, values []*string) {
+	applied := appliedSettings(c)
+	if s.touched.all && !s.turn.rolled {
+		s.settings, applied = s.startup, noSettings
+	}
+	mine, theirs := make(map[string]*string, len(names)), make(map[string]*string, len(names))
+	for i, n := range names {
+		mine[n], theirs[n] = values[i], values[i]
+		if s.touched.names[n].Reset && !s.turn.rolled {
+			// Back to the startup packet's value, which the server connection does not know: the next turn brings it.
+			theirs[n], mine[n] = nil, nil
+			if s.startup.has(n) {
+				v := s.startup.value(n)
+				mine[n] = &v
+			}
+		}
+	}
+	s.settings = s.settings.with(mine)
+	setApplied(c, applied.with(theirs))
+}
+
+// transient are the settings of one transaction: they need no memory after it.
+var transient = map[string]struct{}{
+	"transaction_isolation": {}, "transaction_read_only": {}, "transaction_deferrable": {}, "transaction_snapshot": {},
+}
+
+// noteSettings remembers which settings the statements of a request may change.
+func (s *Session) noteSettings(class *pgsql.Class) {
+	for i := range class.Settings {
+		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
+			s.touched.add(class.Settings[i : i+1])
+		}
+	}
+}
+
+// connState is what a session leaves on a server connection for the next one to find.
+type connState struct {
+	settings    *settings
+	sequencesOf uint64 // the session whose sequence values currval and lastval would show
+}
+
+func stateOf(c *pool.Conn) *connState {
+	st, ok := c.AppliedSettings.(*connState)
+	if !ok {
+		st = &connState{settings: noSettings}
+		c.AppliedSettings = st
+	}
+	return st
+}
+
+func appliedSettings(c *pool.Conn) *settings     { return stateOf(c).settings }
+func setApplied(c *pool.Conn, applied *settings) { stateOf(c).settings = applied }
+
+// rowValues decodes a DataRow of text values; NULL is nil.
+func rowValues(body []byte) ([]*string, bool) {
+	if len(body) < 2 {
+		return nil, false
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	values := make([]*string, n)
+	for i := range values {
+		if len(body) < 4 {
+			return nil, false
+		}
+		size := int32(binary.BigEndian.Uint32(body))
+		body = body[4:]
+		if size < 0 {
+			continue
+		}
+		if int(size) > len(body) {
+			return nil, false
+		}
+		v := string(body[:size])
+		values[i], body = &v, body[size:]
+	}
+	return values, true
+}

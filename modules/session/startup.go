@@ -1,0 +1,349 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgauth"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// defaultLoginTimeout is PostgreSQL's authentication_timeout.
+const defaultLoginTimeout = 60 * time.Second
+
+// start takes a client from its first byte to ReadyForQuery. It returns false when the session is over, after telling the client.
+func (s *Session) start() bool {
+	timeout := s.opts.LoginTimeout
+	if timeout <= 0 {
+		timeout = defaultLoginTimeout
+	}
+	deadline := time.Now().Add(timeout)
+	if err := s.conn.SetDeadline(deadline); err != nil {
+		return false
+	}
+	if draining, ok := s.reg.enter(s); !ok {
+		s.refuseEntry(draining)
+		return false
+	}
+	packet, err := s.negotiate(deadline)
+	if err == nil && packet == nil {
+		return false // a cancel request, or a probe that left
+	}
+	if err == nil {
+		err = s.login(packet, deadline)
+	}
+	if err != nil {
+		s.loginFailed(err)
+		return false
+	}
+	_ = s.conn.SetDeadline(time.Time{})
+	return true
+}
+
+// refuseEntry turns a client away before its startup packet is read.
+func (s *Session) refuseEntry(draining bool) {
+	if draining {
+		s.labels.login(loginShutdown).Inc()
+		s.fatal(pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the database system is shutting down"))
+		return
+	}
+	s.labels.login(loginTooMany).Inc()
+	s.fatal(pgwire.Fatalf(pgwire.CodeTooManyConnections, "sorry, too many clients already"))
+}
+
+// loginFailed tells the client and counts; clients that leave before they log in are probes and leave no line in the log.
+func (s *Session) loginFailed(err error) {
+	var e *pgwire.Error
+	switch {
+	case errors.As(err, &e):
+		s.labels.login(loginResult(e.Code)).Inc()
+		fatal := *e
+		fatal.Severity, fatal.Fatal, fatal.Raw = pgwire.SeverityFatal, true, nil
+		s.logger.Debug("login failed", zap.Uint64("session_id", s.id), zap.String("sqlstate", e.Code))
+		s.fatal(&fatal)
+	case isTimeout(err):
+		s.labels.login(loginTimeout).Inc()
+		s.fatal(pgwire.Fatalf(pgwire.CodeProtocolViolation, "canceling authentication due to timeout"))
+	default:
+		s.labels.login(loginGone).Inc()
+	}
+}
+
+// negotiate answers the packets that may come before the startup message, and returns that; nil when there is nothing more to do.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+func (s *Session) negotiate(deadline time.Time) (*pgwire.Startup, error) {
+	seenSSL, seenGSS := false, false
+	for {
+		packet, err := s.r.Startup()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				s.labels.login(loginProbe).Inc()
+				return nil, nil
+			}
+			return nil, err
+		}
+		switch packet.Kind {
+		case pgwire.KindSSL:
+			if seenSSL {
+				return nil, errUnexpectedRequest("SSLRequest")
+			}
+			seenSSL = true
+			if err := s.answerSSL(deadline); err != nil {
+				return nil, err
+			}
+		case pgwire.KindGSSENC:
+			if seenGSS {
+				return nil, errUnexpectedRequest("GSSENCRequest")
+			}
+			seenGSS = true
+			s.w.Raw([]byte{'N'})
+			if err := s.w.Flush(); err != nil {
+				return nil, err
+			}
+		case pgwire.KindCancel:
+			s.labels.cancel(s.reg.cancel(packet.PID, packet.Key)).Inc()
+			return nil, nil
+		case pgwire.KindStartup:
+			return packet, nil
+		}
+	}
+}
+
+func errUnexpectedRequest(what string) error {
+	return pgwire.Fatalf(pgwire.CodeProtocolViolation, "unexpected second %s", what)
+}
+
+// answerSSL does the TLS handshake, or refuses it. Bytes sent before the handshake could come from somebody in between: they end the
+// connection. See CVE-2021-23214.
+func (s *Session) answerSSL(deadline time.Time) error {
+	if s.opts.TLS == nil || s.secure() {
+		s.w.Raw([]byte{'N'})
+		return s.w.Flush()
+	}
+	if s.r.Buffered() > 0 {
+		return s.r.Reset(s.conn)
+	}
+	s.w.Raw([]byte{'S'})
+	if err := s.w.Flush(); err != nil {
+		return err
+	}
+	conn := tls.Server(s.raw, s.opts.TLS)
+	ctx, stop := context.WithDeadline(context.Background(), deadline) // the login's own bound
+	defer stop()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return &goneError{err}
+	}
+	if err := s.r.Reset(conn); err != nil {
+		return err
+	}
+	s.conn = conn
+	s.w.Reset(conn)
+	return nil
+}
+
+// secure tells whether the client's connection is encrypted.
+func (s *Session) secure() bool {
+	_, ok := s.conn.(*tls.Conn)
+	return ok
+}
+
+// login authenticates the client and greets it.
+func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
+	if err := s.adoptStartup(packet); err != nil {
+		return err
+	}
+	if err := s.authenticate(); err != nil {
+		return err
+	}
+	if err := s.firstContact(deadline); err != nil {
+		return err
+	}
+	s.greet()
+	s.labels.login(loginOK).Inc()
+	return s.w.Flush()
+}
+
+// adoptStartup takes what the startup message says. Minor versions after 3.2 and protocol options are negotiated down.
+func (s *Session) adoptStartup(packet *pgwire.Startup) error {
+	if packet.Version>>16 != 3 {
+		return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "unsupported frontend protocol %d.%d: server supports 3.0 to 3.2",
+			packet.Version>>16, packet.Version&0xffff)
+	}
+	s.version = min(packet.Version, pgwire.Version32)
+	if s.version != pgwire.Version30 && s.version != pgwire.Version32 {
+		s.version = pgwire.Version30 // there is no 3.1
+	}
+	if s.version != packet.Version || len(packet.Unsupported) > 0 {
+		s.w.NegotiateProtocolVersion(s.version, packet.Unsupported)
+	}
+	if s.opts.RequireTLS && !s.secure() {
+		return pgwire.Fatalf(pgwire.CodeInvalidAuthorization, "this server requires TLS: connect with sslmode=require")
+	}
+	for _, p := range packet.Params {
+		switch p.Name {
+		case "user":
+			s.identity.User = p.Value
+		case "database":
+			s.identity.Database = p.Value
+		case "replication":
+			if !isFalse(p.Value) {
+				return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "replication connections are not balanced: connect to the server itself")
+			}
+		}
+	}
+	if s.identity.User == "" {
+		return pgwire.Fatalf(pgwire.CodeInvalidAuthorization, "no PostgreSQL user name specified in startup packet")
+	}
+	if s.identity.Database == "" {
+		s.identity.Database = s.identity.User
+	}
+	set, err := startupSettings(packet.Params)
+	if err != nil {
+		return err
+	}
+	s.settings, s.startup = set, set
+	return nil
+}
+
+// isFalse reads a boolean as PostgreSQL does for the replication parameter.
+func isFalse(v string) bool {
+	switch strings.ToLower(v) {
+	case "", "0", "f", "false", "n", "no", "of", "off":
+		return true
+	}
+	return false
+}
+
+// mockSeed makes the salts that unknown users are shown; it is the process's own.
+var mockSeed = []byte(nil)
+
+// authenticate lets the client prove who it is, as the cluster asks for it.
+func (s *Session) authenticate() error {
+	if s.cluster.Authentication() != cluster.AuthTrust {
+		ctx, stop := context.WithTimeout(context.Background(), verifierTimeout) // bounded by the login's deadline too
+		verifier, err := s.cluster.Verifier(ctx, s.identity.User)
+		stop()
+		if err != nil {
+			s.logger.Warn("read verifier", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
+			return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the password of user %q can not be checked now", s.identity.User)
+		}
+		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, mockSeed)
+		if err != nil {
+			if errors.As(err, new(*pgwire.Error)) {
+				s.cluster.ForgetVerifier(s.identity.User)
+			}
+			return err
+		}
+		s.cluster.SetSecret(s.identity.User, secret)
+	}
+	return nil
+}
+
+const verifierTimeout = 10 * time.Second
+
+// firstContact has a server check the database and the settings of the startup packet, and learns what it reports.
+func (s *Session) firstContact(deadline time.Time) error {
+	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: time.Now()}
+	if reported := known.get(s.greetingKey()); reported != nil {
+		s.report(reported)
+		return nil
+	}
+	timer := time.AfterFunc(time.Until(deadline), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.mu.waiting {
+			s.mu.stopWait(errLoginWait())
+		}
+	})
+	defer timer.Stop()
+	s.request = request{class: anyRead, simple: true}
+	for attempt := 1; ; attempt++ {
+		if err := s.acquire(anyRead); err != nil {
+			return err
+		}
+		err := s.introduce(s.lease.conn)
+		var lost *lostError
+		if errors.As(err, &lost) && attempt < maxAttempts {
+			s.undoPending(nil)
+			s.route.Tried = append(s.route.Tried, s.lease.member.Backend)
+			s.lease.conn.Close()
+			s.release()
+			continue
+		}
+		if err == nil || s.lease.conn.Status() == 'I' {
+			s.release()
+		}
+		return err
+	}
+}
+
+// anyRead is the class of the first contact: any backend will do.
+var anyRead = &pgsql.Class{Effects: pgsql.Read, Statements: 1, Kind: pgsql.KindRead}
+
+func errLoginWait() error {
+	return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "no server was available before the login timed out")
+}
+
+// introduce brings the session's settings to the server connection and notes everything the server reports.
+func (s *Session) introduce(c *pool.Conn) error {
+	if applied := appliedSettings(c); applied.key != s.settings.key {
+		sql, _ := difference(applied, s.settings)
+		s.ownQuery(c, sql, ownSettings)
+		setApplied(c, s.settings)
+		if err := s.await(c); err != nil {
+			return err
+		}
+	}
+	reported := make(map[string]string, len(reportedNames))
+	for _, name := range reportedNames {
+		if v := c.Param(name); v != "" {
+			reported[name] = v
+		}
+	}
+	known.put(s.greetingKey(), reported)
+	s.report(reported)
+	return nil
+}
+
+// report decides what this client is told: what the server said, but for its application's name and for whether the server is a
+// standby, which is not the client's business.
+func (s *Session) report(reported map[string]string) {
+	s.reported = maps.Clone(reported)
+	s.reported["application_name"] = s.startup.value("application_name")
+	s.reported["in_hot_standby"] = "off"
+}
+
+// reportedNames are the settings PostgreSQL reports, in its order.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+var reportedNames = []string{
+	"application_name", "client_encoding", "DateStyle", "default_transaction_read_only", "in_hot_standby", "integer_datetimes",
+	"IntervalStyle", "is_superuser", "scram_iterations", "search_path", "server_encoding", "server_version", "session_authorization",
+	"standard_conforming_strings", "TimeZone",
+}
+
+// greet ends the startup: the client is in.
+func (s *Session) greet() {
+	size := 4
+	if s.version >= pgwire.Version32 {
+		size = 32
+	}
+	s.reg.keys(s, size)
+	s.w.AuthenticationOK()
+	for _, name := range reportedNames {
+		if v, ok := s.reported[name]; ok {
+			s.w.ParameterStatus(name, v)
+		}
+	}
+	s.w.BackendKeyData(s.pid, s.key)
+	s.w.ReadyForQuery('I')
+}

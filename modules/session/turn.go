@@ -1,0 +1,388 @@
+package session
+
+import (
+	"errors"
+	"time"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// request is one turn's input: what to send, replayable as long as it is held in memory.
+type request struct {
+	class  *pgsql.Class
+	query  []byte // the body of a simple Query, borrowed from the reader; nil for extended messages, which are in Session.batch
+	typ    byte   // the message that is streamed from the client; 0 when everything is in memory
+	simple bool   // the turn ends with the request's own ReadyForQuery
+	sync   bool   // a batch that ends with Sync
+	size   int    // of the body of the message that is streamed
+	duplex bool   // the rest of the segment is fed while the server answers
+}
+
+// turn is what is known of the request that runs.
+type turn struct {
+	sent      int64 // bytes the client's writer had sent when the turn began
+	keep      int   // bytes it had collected then: everything beyond belongs to this turn
+	started   time.Time
+	replied   bool          // the server has answered something
+	latency   time.Duration // until its first reply byte
+	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
+	own       *pgwire.Error // one of our own queries failed
+	completed bool          // a statement of the client's completed
+	failed    string        // SQLSTATE of the error forwarded last
+	rolled    bool          // the last command tag was ROLLBACK
+	probed    []*string     // the row a probe of ours returned
+	hurry     bool          // a notice or notification came, which a server sends at once
+	torn      bool          // a frame was cut off half-way to the client
+	beganHere bool          // the deferred BEGIN was sent in this turn
+	closed    *pgwire.Error // the server's last words
+}
+
+// maxAttempts bounds the times one request is sent.
+const maxAttempts = 4
+
+// lostError says that the server connection failed in the middle of a turn.
+type lostError struct {
+	err    error         // what the socket said
+	last   *pgwire.Error // what the server said before, if anything
+	unsent bool          // no byte of the request reached the server
+}
+
+func (e *lostError) Error() string {
+	if e.last != nil {
+		return "server connection lost: " + e.last.Error()
+	}
+	return "server connection lost: " + e.err.Error()
+}
+
+func (e *lostError) Unwrap() error {
+	if e.last != nil {
+		return e.last
+	}
+	return e.err
+}
+
+var errNoTrial = errors.New("no trial request is left for the recovering backend")
+
+// run does one turn: lease, send, relay, release. A returned error ends the session; everything else was told to the client.
+func (s *Session) run(req *request) error {
+	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: time.Now()}
+	s.route.Tried, s.forced = s.route.Tried[:0], false
+	for attempt := 1; ; attempt++ {
+		if !s.lease.held() {
+			if err := s.acquire(req.class); err != nil {
+				return s.refuse(req, err)
+			}
+		}
+		err := s.attempt(req)
+		if err == nil && s.turn.refused == nil {
+			return s.finish(req)
+		}
+		again, err := s.again(req, err, attempt)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// attempt sends the request on the leased connection and relays the replies.
+func (s *Session) attempt(req *request) error {
+	c, b := s.lease.conn, s.lease.member.Backend
+	work, ok := b.BeginTurn()
+	if !ok && !s.tx.open && s.pins == 0 {
+		return errNoTrial
+	}
+	s.turn.replied, s.turn.latency, s.turn.refused, s.turn.own = false, 0, nil, nil
+	err := s.exchange(req, c)
+	b.EndTurn(work, s.turn.latency, failureOf(err))
+	return err
+}
+
+// failureOf is what the backend's circuit is told: failures of the server, never of the client.
+func failureOf(err error) error {
+	var lost *lostError
+	if errors.As(err, &lost) {
+		return lost
+	}
+	return nil
+}
+
+// exchange writes what belongs in front, the request, and relays until every reply has come.
+func (s *Session) exchange(req *request, c *pool.Conn) error {
+	before := c.W.Sent()
+	if err := s.putInFront(c); err != nil {
+		return err
+	}
+	c.SetStatus(0)
+	if err := s.send(req, c); err != nil {
+		return err
+	}
+	if req.replayable() {
+		if err := c.W.Flush(); err != nil {
+			return &lostError{err: err, unsent: c.W.Sent() == before}
+		}
+	}
+	s.waitsSince.Store(monotonic())
+	err := s.relay(c)
+	s.waitsSince.Store(0)
+	if err == nil && s.turn.own != nil {
+		s.lease.taint("own query failed")
+		return pgwire.Fatalf(s.turn.own.Code, "the session's state could not be restored on another server: %s", s.turn.own.Message)
+	}
+	return err
+}
+
+// putInFront sends what the connection needs before the request: the session's settings and the deferred BEGIN. Changes that may
+// fail on this server are awaited; the others travel in the same write as the request.
+func (s *Session) putInFront(c *pool.Conn) error {
+	if c.Status() != 'I' {
+		return nil
+	}
+	if applied := appliedSettings(c); applied != s.settings && applied.key != s.settings.key {
+		sql, safe := difference(applied, s.settings)
+		s.ownQuery(c, sql, ownSettings)
+		setApplied(c, s.settings)
+		if !safe {
+			if err := s.await(c); err != nil {
+				return err
+			}
+		}
+	}
+	if st := stateOf(c); s.request.class.Effects&pgsql.Sequence != 0 && st.sequencesOf != s.id {
+		s.ownQuery(c, "DISCARD SEQUENCES", ownSettings)
+		st.sequencesOf = s.id
+	}
+	if s.begin.pending() {
+		s.ownQuery(c, string(s.begin.text), ownBegin)
+		s.begin.clear()
+		s.turn.beganHere = true
+	}
+	return nil
+}
+
+// ownQuery puts a query of ours before the client's; its replies are dropped.
+func (s *Session) ownQuery(c *pool.Conn, sql string, why ownQuery) {
+	c.W.Query(sql)
+	c.SetUnnamed(0) // a simple Query destroys the unnamed statement
+	s.queue.push(reply{expect: expectQuery, action: drop, own: why})
+}
+
+// await flushes and relays what is expected so far. It returns an error when a query of ours failed: nothing of the client's was sent.
+func (s *Session) await(c *pool.Conn) error {
+	c.SetStatus(0)
+	if err := c.W.Flush(); err != nil {
+		return &lostError{err: err, unsent: true}
+	}
+	if err := s.relay(c); err != nil {
+		var lost *lostError
+		if errors.As(err, &lost) {
+			lost.unsent = true
+		}
+		return err
+	}
+	if s.turn.own != nil {
+		e := clientError(s.turn.own)
+		s.lease.taint("settings refused")
+		return e
+	}
+	return nil
+}
+
+// finish ends a turn whose replies have all come: the state of the transaction decides whether the connection is released.
+func (s *Session) finish(req *request) error {
+	c := s.lease.conn
+	s.observe(req.class)
+	s.notePins(req.class)
+	if c.Status() != 'I' || s.segment {
+		s.tx.open = true
+		return s.flush()
+	}
+	s.tx = transaction{}
+	if s.wrote {
+		if !s.turn.rolled {
+			s.mark = cluster.Now()
+		}
+		s.wrote = false
+	}
+	if !s.touched.none() {
+		if err := s.flush(); err != nil {
+			return err
+		}
+		return s.settle(c)
+	}
+	if s.pins == 0 {
+		s.release()
+	}
+	return s.flush()
+}
+
+// flush sends what is collected for the client.
+func (s *Session) flush() error {
+	if err := s.w.Flush(); err != nil {
+		return &goneError{err}
+	}
+	return nil
+}
+
+// notePins remembers what the statements of this turn left on the server connection.
+func (s *Session) notePins(class *pgsql.Class) {
+	pins := class.Pins()
+	if pins == 0 {
+		return
+	}
+	if !s.turn.completed {
+		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
+		if s.turn.failed == "" || len(s.turn.failed) == 5 && s.turn.failed[:2] == "42" {
+			return
+		}
+		pins &= pgsql.AdvisoryLock | pgsql.Unknown
+	}
+	if fresh := pins &^ s.pins; fresh != 0 {
+		s.labels.pin(fresh)
+		s.lease.taint("pinned")
+	}
+	s.pins |= pins
+}
+
+// again decides after a failed attempt: true to send the request once more, false when the client was told of the failure.
+func (s *Session) again(req *request, err error, attempt int) (bool, error) {
+	if s.turn.refused != nil && err == nil {
+		return s.elsewhere(req, attempt)
+	}
+	var lost *lostError
+	switch {
+	case errors.Is(err, errNoTrial):
+		s.route.Tried = append(s.route.Tried, s.lease.member.Backend)
+		s.release()
+		return true, nil
+	case errors.As(err, &lost):
+		return s.afterLoss(req, lost, attempt)
+	}
+	return false, s.refuseOrEnd(req, err)
+}
+
+// refuseOrEnd tells the client of an error that ends the request but not the session, and passes on every other.
+func (s *Session) refuseOrEnd(req *request, err error) error {
+	var e *pgwire.Error
+	if errors.As(err, &e) && !e.Fatal && s.lease.held() && s.queue.empty() && s.lease.conn.Status() == 'I' {
+		s.release()
+		return s.refuse(req, e)
+	}
+	return err
+}
+
+// elsewhere repeats a read that one backend refused for a reason of its own. Its error was not forwarded.
+func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
+	e, b := s.turn.refused, s.lease.member.Backend
+	s.w.Truncate(s.turn.keep)
+	if attempt >= maxAttempts {
+		s.w.Error(e)
+		return false, s.endRequest(req)
+	}
+	s.route.Tried = append(s.route.Tried, b)
+	if refusesWrites(e.Code) {
+		s.labels.retries.correction.Inc()
+		s.forced = true
+	} else {
+		s.labels.retries.conflict.Inc()
+	}
+	s.release()
+	s.undoBatch()
+	return true, nil
+}
+
+// afterLoss handles the loss of the server connection. A request is sent again only if no byte of it reached a server, or if it is
+// an autocommit read of which no reply byte reached the client.
+func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, error) {
+	s.undoPending(nil)
+	inTx := s.tx.open && !s.turn.beganHere
+	pinned := s.pins
+	backend := s.lease.member.Backend
+	s.lease.taint("lost")
+	s.lease.conn.Close()
+	s.release()
+	if !s.clientSaw() && attempt < maxAttempts && !inTx && pinned == 0 && req.replayable() && (lost.unsent || req.class.PlainRead()) {
+		s.w.Truncate(s.turn.keep)
+		s.route.Tried = append(s.route.Tried, backend)
+		s.labels.retries.lost.Inc()
+		s.undoBatch()
+		s.segment = false
+		return true, nil
+	}
+	return false, s.reportLoss(req, lost, inTx, pinned)
+}
+
+// replayable tells whether the request can be sent again: it is still in memory.
+func (req *request) replayable() bool { return req.typ == 0 && !req.duplex }
+
+// clientSaw tells whether a byte of this turn's reply has left for the client.
+func (s *Session) clientSaw() bool { return s.w.Sent() != s.turn.sent }
+
+// reportLoss tells the client that its server connection is gone.
+func (s *Session) reportLoss(req *request, lost *lostError, inTx bool, pinned pgsql.Effects) error {
+	if s.turn.torn {
+		if s.clientSaw() {
+			return lost // half a frame is out: nothing can be said any more
+		}
+		s.w.Truncate(s.turn.keep)
+	}
+	if s.wrote || req.class.MayWrite() {
+		s.mark = cluster.Now()
+	}
+	s.wrote = false
+	s.touched.clear()
+	if pinned != 0 {
+		return errPinLost(pinned, lost)
+	}
+	s.w.Error(errLost(req.class, lost))
+	if inTx && req.class.Effects&pgsql.TxEnd == 0 {
+		s.failTransaction()
+	} else {
+		s.tx = transaction{}
+		s.status = 'I'
+	}
+	return s.endRequest(req)
+}
+
+// refuse answers a request that was not sent to any server.
+func (s *Session) refuse(req *request, err error) error {
+	var e *pgwire.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.Fatal {
+		return e
+	}
+	if !s.clientSaw() {
+		s.w.Truncate(s.turn.keep)
+	}
+	s.w.Error(e)
+	if s.tx.open {
+		s.failTransaction()
+	}
+	return s.endRequest(req)
+}
+
+// failTransaction puts the client's transaction in state E without a server: only its end is accepted now.
+func (s *Session) failTransaction() {
+	s.begin.clear()
+	s.tx = transaction{open: true, failed: true}
+	s.status = 'E'
+}
+
+// endRequest follows an error of ours with what ends the request: ReadyForQuery, or silence until the client's Sync.
+func (s *Session) endRequest(req *request) error {
+	if req.typ != 0 {
+		if err := s.r.Discard(); err != nil {
+			return &goneError{err}
+		}
+	}
+	synced := req.simple || req.sync || req.duplex && !s.segment
+	s.segment, s.skipping = false, !synced
+	if synced {
+		s.w.ReadyForQuery(s.status)
+	}
+	return s.flush()
+}
