@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"testing"
@@ -185,66 +184,6 @@ func (d tcpDialer) Dial(ctx context.Context, id Identity) (*Conn, error) {
 }
 
 func (tcpDialer) Report(error) {}
-
-func TestPeekingAtASocket(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		do   func(server *net.TCPConn) error
-		want heard
-	}{
-		{"a silent server is fine", func(*net.TCPConn) error { return nil }, heardNothing},
-		{"words are heard", func(c *net.TCPConn) error { _, err := c.Write([]byte("E")); return err }, heardWords},
-		{"the end is heard", func(c *net.TCPConn) error { return c.Close() }, heardEnd},
-		{"a reset is heard", func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) }, heardEnd},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			s := NewSet(tcpDialer{l.Addr().String()}, Limits{}, nil)
-			defer s.Close()
-			c := acquire(t, s, alice)
-			theirs, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer theirs.Close()
-			if got := c.listen(); got != heardNothing {
-				t.Fatalf("heard %d before anything happened", got)
-			}
-			if err := tc.do(theirs.(*net.TCPConn)); err != nil {
-				t.Fatal(err)
-			}
-			if got := eventually(c, tc.want); got != tc.want {
-				t.Errorf("heard %d, want %d", got, tc.want)
-			}
-			c.Release()
-			if st := stat(s, alice); st.Idle != 1 {
-				t.Fatalf("not idle: %+v", st)
-			}
-			if tc.want == heardNothing {
-				if acquire(t, s, alice) != c {
-					t.Error("a good connection was not lent again")
-				}
-				return
-			}
-			if acquire(t, s, alice) == c {
-				t.Error("lent the connection that cannot be used")
-			}
-		})
-	}
-}
-
-// eventually peeks until the kernel has delivered what is expected, for a second at most.
-func eventually(c *Conn, want heard) heard {
-	got := c.listen()
-	for began := time.Now(); got != want && time.Since(began) < time.Second; {
-		got = c.listen()
-	}
-	return got
-}
 
 func TestAConnectionOutsideASet(t *testing.T) {
 	ours, theirs := net.Pipe()

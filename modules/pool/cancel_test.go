@@ -218,3 +218,14 @@ func TestInterruptWakesTheHolderWithoutLosingTheConnection(t *testing.T) {
 		c.Close()
 	})
 }
+
+func TestAnInterruptDoesNotOutliveTheLeaseOnASocket(t *testing.T) {
+	s := loopback(t, Limits{})
+	c := acquire(t, s, alice)
+	c.Lease().Interrupt()
+	c.Release()
+	if acquire(t, s, alice) != c || c.interrupted {
+		t.Error("the connection was not kept")
+	}
+	c.Release()
+}

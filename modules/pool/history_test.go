@@ -10,12 +10,13 @@ import (
 )
 
 // TestRandomHistories runs random histories in virtual time against what must always hold: the budget, the size, the
-// order of service within an identity, and that nobody waits who need not.
+// order of service within an identity, that nobody waits who need not, and that no cancel hits the next holder.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			h := &history{t: t, v: newServer(t), random: rand.New(rand.NewPCG(seed, 1))}
 			h.s = h.v.newSet(t, h.limits())
+			h.v.cancel = h.cancel
 			for range 150 {
 				h.step()
 				synctest.Wait()
@@ -37,7 +38,8 @@ type history struct {
 	s      *Set
 	random *rand.Rand
 	budget int
-	queue  []*pending // in order of arrival
+	aimed  map[uint32]int // cancels in flight, by PID; guarded by v.mu
+	queue  []*pending     // in order of arrival
 	leased []*Conn
 }
 
@@ -55,11 +57,11 @@ func (h *history) limits() Limits {
 func (h *history) step() {
 	ids := []Identity{alice, bob, carol}
 	switch n := h.random.IntN(20); {
-	case n < 9:
+	case n < 8:
 		ctx, cancel := context.WithCancel(h.t.Context())
 		id := ids[h.random.IntN(len(ids))]
 		h.queue = append(h.queue, &pending{attempt: start(ctx, h.s, id), id: id, cancel: cancel})
-	case n < 15:
+	case n < 14:
 		if i := len(h.leased); i > 0 {
 			i = h.random.IntN(i)
 			c := h.leased[i]
@@ -69,19 +71,41 @@ func (h *history) step() {
 			}
 			c.Release()
 		}
-	case n < 16:
+	case n < 15:
 		if len(h.queue) > 0 {
 			h.queue[h.random.IntN(len(h.queue))].cancel()
 		}
-	case n < 17:
+	case n < 16:
 		wait(time.Duration(h.random.IntN(90)) * time.Second)
 		h.s.Upkeep(time.Now())
-	case n < 18:
+	case n < 17:
 		delay := time.Duration(h.random.IntN(3)) * time.Second
 		h.v.answer(func(context.Context, Identity) error { pause(delay); return nil })
-	case n < 19:
+	case n < 18:
 		h.s.Retire()
+	default:
+		if i := len(h.leased); i > 0 {
+			lease := h.leased[h.random.IntN(i)].Lease()
+			go func() { _ = lease.Cancel(context.WithoutCancel(h.t.Context())) }()
+		}
 	}
+}
+
+// cancel is a CancelRequest that takes a while.
+func (h *history) cancel(_ context.Context, pid uint32, _ []byte) error {
+	h.aim(pid, 1)
+	pause(2 * time.Second)
+	h.aim(pid, -1)
+	return nil
+}
+
+func (h *history) aim(pid uint32, n int) {
+	h.v.mu.Lock()
+	defer h.v.mu.Unlock()
+	if h.aimed == nil {
+		h.aimed = make(map[uint32]int)
+	}
+	h.aimed[pid] += n
 }
 
 // collect takes the connections of those served. Within an identity nobody is served after one who came later.
@@ -101,6 +125,11 @@ func (h *history) collect() {
 			if waiting[a.id] {
 				h.t.Errorf("%v: served before one that came earlier", a.id)
 			}
+			h.v.mu.Lock()
+			if h.aimed[a.conn.PID()] > 0 {
+				h.t.Errorf("%v: got a connection with a cancel in flight", a.id)
+			}
+			h.v.mu.Unlock()
 			h.leased = append(h.leased, a.conn)
 		}
 		if a.over() {

@@ -22,7 +22,7 @@
 // # Lock model
 //
 // One mutex per Set guards its pools, the queue, and the lease state of its connections (each Conn has a pointer to
-// it, [Conn.guard]); there is no second lock and hence no order. It is never held over I/O, a Dialer call or a wait.
+// it, guard); there is no second lock and hence no order. It is never held over I/O, a Dialer call or a wait.
 // The budget counts a connection until its socket has been closed, so the server never sees more than the limit.
 package pool
 

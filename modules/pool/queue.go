@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// waiter is one Acquire call in the queue. All fields but ready are guarded by the Set's mutex until ready fires,
-// and belong to the waiting goroutine from then on.
+// waiter is one Acquire call in the queue. All fields but ready and timer are guarded by the Set's mutex while it is
+// queued, and belong to the waiting goroutine from then on. It is used again by later calls: in a busy pool every
+// lease begins with a wait.
 type waiter struct {
+	ready      chan struct{} // capacity 1: written once per wait, after conn or err
+	timer      *time.Timer
 	pool       *pool
-	ticket     uint64        // order of arrival over the whole Set
-	ready      chan struct{} // capacity 1: written once, after conn or err
+	ticket     uint64 // order of arrival over the whole Set
 	conn       *Conn
 	err        error
 	queued     bool
@@ -54,7 +56,11 @@ func (s *Set) enqueue(id Identity, at *place) (*waiter, error) {
 		at.arrived = time.Now()
 		at.deadline = at.arrived.Add(s.mu.limits.WaitTimeout)
 	}
-	w := &waiter{pool: p, ticket: at.ticket, ready: make(chan struct{}, 1), queued: true}
+	w, ok := s.waiters.Get().(*waiter)
+	if !ok {
+		w = &waiter{ready: make(chan struct{}, 1)}
+	}
+	w.pool, w.ticket, w.queued = p, at.ticket, true
 	p.waiters.insert(w)
 	s.mu.waiting++
 	if p.hungry == 0 {
@@ -112,30 +118,41 @@ func (s *Set) dequeue(w *waiter) {
 	s.drop(p)
 }
 
-// wait blocks until w is served, ctx is done or the deadline of its place has passed.
+// wait blocks until w is served, ctx is done or the deadline of its place has passed. It ends the use of w.
 func (s *Set) wait(ctx context.Context, w *waiter, at *place) (*Conn, error) {
-	timer := time.NewTimer(time.Until(at.deadline))
-	defer timer.Stop()
+	if left := time.Until(at.deadline); w.timer == nil {
+		w.timer = time.NewTimer(left)
+	} else {
+		w.timer.Reset(left)
+	}
+	var c *Conn
+	var err error
 	select {
 	case <-w.ready:
-		return w.conn, w.err
+		c, err = w.conn, w.err
 	case <-ctx.Done():
-		return s.leave(w, context.Cause(ctx))
-	case <-timer.C:
-		return s.leave(w, ErrWaitTimeout)
+		c, err = s.leave(w, context.Cause(ctx))
+	case <-w.timer.C:
+		c, err = s.leave(w, ErrWaitTimeout)
 	}
+	w.timer.Stop()
+	*w = waiter{ready: w.ready, timer: w.timer}
+	s.waiters.Put(w)
+	return c, err
 }
 
 // leave takes a waiter out of the queue for reason. Had it been served in the same moment, the connection is given
 // back if nobody wants it any more, and used if only the time was up.
 func (s *Set) leave(w *waiter, reason error) (*Conn, error) {
 	s.mu.Lock()
-	if w.queued {
+	queued := w.queued
+	if queued {
 		s.dequeue(w)
-		s.mu.Unlock()
-		return nil, reason
 	}
 	s.mu.Unlock()
+	if queued {
+		return nil, reason
+	}
 	<-w.ready
 	if w.conn == nil {
 		return nil, w.err
@@ -159,9 +176,6 @@ func (s *Set) dispatch() {
 			s.mu.total++
 			p.grant(nil)
 			continue
-		}
-		if s.mu.total > s.mu.limits.MaxServerConnections {
-			return
 		}
 		victim := s.longestIdle()
 		if victim == nil {

@@ -243,6 +243,11 @@ func check(t *testing.T, s *Set) {
 			last = w.ticket
 		}
 	}
+	for _, p := range s.mu.hungry {
+		if l := &s.mu.limits; p.mayOpen() && (!l.full(s.mu.total) || s.longestIdle() != nil) {
+			t.Errorf("%v waits although there is room", p.id)
+		}
+	}
 	if places > s.mu.total {
 		t.Errorf("%d places taken, %d counted", places, s.mu.total)
 	}

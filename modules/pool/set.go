@@ -16,6 +16,7 @@ type Set struct {
 	ctx     context.Context // the parent of all dials; cancelled by Close
 	stop    context.CancelFunc
 	openers sync.WaitGroup
+	waiters sync.Pool // of *waiter: not queued, to be used again
 
 	mu struct {
 		sync.Mutex
