@@ -35,7 +35,8 @@ const (
 	AdvisoryLock
 	// HoldCursor declares a cursor WITH HOLD.
 	HoldCursor
-	// SQLPrepare is PREPARE, EXECUTE or anything else that needs an SQL-level prepared statement.
+	// SQLPrepare is PREPARE, EXECUTE or anything else that needs an SQL-level prepared statement. The class of a PREPARE
+	// has the effects of what it prepares; that of an EXECUTE cannot know them.
 	SQLPrepare
 	// CopyIn makes the server ask for CopyData.
 	CopyIn
@@ -185,6 +186,12 @@ type Class struct {
 	Fingerprint uint64
 }
 
+// What a hint in a leading comment may ask for.
+const (
+	RoutePrimary = "primary"
+	RouteReplica = "replica"
+)
+
 // unknownClass is the answer for everything that is not understood.
 var unknownClass = &Class{
 	Effects: Unknown, Statements: 1, Kind: KindUnknown, SettingsUnknown: true, ConstDependent: true,
@@ -205,10 +212,10 @@ func (c *Class) MaybeRead() bool {
 	return c.Effects&^plainEffects == 0 && !c.SettingsUnknown
 }
 
-// Pins returns the effects that hold the server connection to the session after the statement. Settings among them
-// means that settings changed in an unknown way.
+// Pins returns the effects that hold the server connection to the session after the text. Settings among them means
+// that settings changed in an unknown way.
 func (c *Class) Pins() Effects {
-	pins := c.Effects & pinEffects
+	pins := c.Effects & pinEffects &^ c.Ends
 	if c.SettingsUnknown {
 		pins |= Settings
 	}
