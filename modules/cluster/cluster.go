@@ -42,7 +42,7 @@ type Cluster struct {
 	settings atomic.Pointer[Settings] // nil before the first claim
 	changed  atomic.Pointer[chan struct{}]
 	active   atomic.Pointer[run] // nil without claims
-	hurry    atomic.Bool // there is no primary: monitors probe at the fast interval
+	hurry    atomic.Bool         // there is no primary: monitors probe at the fast interval
 
 	sampler   sampler
 	secrets   secrets

@@ -250,7 +250,7 @@ func (c *Config) resolveTLS(s *Settings) (err error) {
 // config makes the TLS configuration of the mode.
 func (s *serverSettings) config() (*tls.Config, error) {
 	if s.mode == TLSDisable {
-		return nil, nil //nolint:nilnil // no TLS is a valid answer
+		return nil, nil // no TLS at all
 	}
 	var roots *x509.CertPool // nil: the system's
 	if s.ca != "" {

@@ -18,7 +18,7 @@ type facts struct {
 
 // position is where a server stands in the WAL.
 type position struct {
-	sentAt        Mark   // when the server was asked
+	sentAt        Mark // when the server was asked
 	recovery      bool
 	flush, insert lsn    // primary
 	replay        lsn    // standby

@@ -58,6 +58,8 @@ func (r *run) fold(o outcome) {
 		r.c.logger().Info("backend was restarted", zap.String("cluster", r.c.name), zap.String("backend", b.name))
 		b.set.Retire()
 		b.circuit.restarted(s.Breaker.Recovery())
+	case e.known && f.at.recovery != e.facts.at.recovery:
+		b.set.Retire()
 	case e.known && f.at.recovery:
 		// A standby between two receivers shows an older timeline, never a newer.
 		f.timeline = max(f.timeline, e.facts.timeline)
@@ -160,6 +162,6 @@ func (r *run) refresh() {
 	r.established = r.established || t.Primary != nil
 	r.alarm("two primaries", d.tie, "several primaries on the same timeline: none is taken, stop all but one")
 	r.notePrimary(t)
-	r.c.hurry.Store(t.Primary == nil)
+	r.hurry(t.Primary == nil)
 	r.c.publish(t)
 }

@@ -21,7 +21,7 @@ const (
 // Its loop is the only goroutine that touches the fields below the channels.
 type run struct {
 	c      *Cluster
-	ctx    context.Context //nolint:containedctx // the life of the goroutines it owns
+	ctx    context.Context // the life of the goroutines it owns
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	gate   struct {
@@ -44,7 +44,7 @@ type run struct {
 	wal     walTrack
 	alarms  map[string]bool
 
-	established bool    // there was a topology that could serve
+	established bool // there was a topology that could serve
 	lastPrimary *Backend
 	lostAt      Mark // when the primary was lost; 0: there is one, or never was
 	upkeepAt    Mark
@@ -59,7 +59,7 @@ type publication struct {
 
 // start begins a life with the settings in force.
 func (c *Cluster) start() *run {
-	//nolint:forbidigo // the life of a cluster ends with its last claim, not with a config
+	// Not a config's context: the life of a cluster ends with its last claim.
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run{
 		c: c, ctx: ctx, cancel: cancel,

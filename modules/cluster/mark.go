@@ -9,12 +9,13 @@ import "time"
 // no mark. Marks mean nothing to another process.
 type Mark int64
 
-// epoch is what marks count from.
-var epoch = time.Now()
+// epoch is what marks count from: long ago, so that every mark is above zero on
+// the clock of a synctest bubble too, which begins in the year 2000.
+var epoch = time.Now().Add(-50 * 365 * 24 * time.Hour)
 
 // Now returns the mark of this moment, never zero. It does not move with the
 // wall clock.
-func Now() Mark { return Mark(time.Since(epoch)) + 1 }
+func Now() Mark { return Mark(time.Since(epoch)) }
 
 // Since returns how long ago the mark was.
 func (m Mark) Since() time.Duration { return Now().Sub(m) }

@@ -116,6 +116,16 @@ func (r *run) markLast(t *Topology) {
 	}
 }
 
+// hurry makes the monitors probe at the fast interval while there is no primary.
+func (r *run) hurry(on bool) {
+	if r.c.hurry.Swap(on) || !on {
+		return
+	}
+	for _, e := range r.entries {
+		e.backend.wake()
+	}
+}
+
 // notePrimary logs and counts changes of the primary.
 func (r *run) notePrimary(t *Topology) {
 	var now *Backend
@@ -198,11 +208,11 @@ func (w *walTrack) add(b *Backend, f *facts) {
 func (w *walTrack) lag(replica *position) (bytes int64, ok bool) {
 	for i := len(w.points) - 1; i >= 0; i-- {
 		p := &w.points[i]
-		if p.sentAt > replica.sentAt && i > 0 {
+		if p.sentAt > replica.sentAt {
 			continue
 		}
 		at := p.insert
-		if i+1 < len(w.points) && p.sentAt <= replica.sentAt {
+		if i+1 < len(w.points) {
 			next := &w.points[i+1]
 			part := float64(replica.sentAt-p.sentAt) / float64(next.sentAt-p.sentAt)
 			at += lsn(part * float64(next.insert-p.insert))

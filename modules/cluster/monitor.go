@@ -12,7 +12,7 @@ type monitor struct {
 	b       *Backend
 	prober  prober
 	sampler *sampler
-	hurry   func() bool        // the cluster has no primary
+	hurry   func() bool // the cluster has no primary
 	report  func(ctx context.Context, o outcome)
 
 	alarmed chan struct{} // a turn or dial failed: probe now
@@ -74,7 +74,7 @@ func (m *monitor) run(ctx context.Context) {
 			sample.Reset(max(0, s.Poll-m.sampledAt.Since()))
 		case <-sample.C:
 			if !m.sample(ctx, s) {
-				probe.Reset(0)
+				probe.Reset(max(0, s.FastInterval-m.probedAt.Since()))
 			}
 		case <-m.polled:
 			m.poll = pollState{}

@@ -82,7 +82,9 @@ type Claim struct {
 // backends are members from now on, and STARTING until they are probed. The
 // claim must be released; it counts as a reference until then.
 func (c *Cluster) Claim(s *Settings) *Claim {
-	c.registry.Reference(c.name) // the same cluster: the caller has a reference
+	c.registry.mu.Lock()
+	c.refs++
+	c.registry.mu.Unlock()
 	c.life.Lock()
 	defer c.life.Unlock()
 	claim := &Claim{c: c, settings: s}

@@ -12,7 +12,7 @@ type candidate struct {
 	name     string
 	facts    facts // as last seen; zero before the first answer
 	trusted  bool  // they hold now
-	reported bool // at least one probe has ended, answered or not
+	reported bool  // at least one probe has ended, answered or not
 }
 
 // decision is the outcome for one moment.
@@ -135,6 +135,9 @@ func (s *situation) judge() verdict {
 	switch {
 	case s.leaving:
 		v.state, v.reason = StateDraining, "removed: no new leases, closing what is released"
+		if v.role == RoleRefused {
+			v.role = RoleUnknown
+		}
 	case v.role == RolePrimary:
 		// The circuit does not gate the primary, and it is no read candidate.
 		v.state, v.reason = s.health(), s.problem

@@ -48,6 +48,7 @@ type replayed struct {
 	m           *monitor
 	incarnation string
 	timeline    uint32
+	sentAt      Mark // when it was asked
 	at          lsn
 	fit         bool
 }
@@ -85,18 +86,24 @@ func (s *sampler) follow(m *monitor, incarnation string, timeline uint32) {
 	}
 }
 
-// replica tells what a probe found out about a replica. Another incarnation has
-// proved nothing yet.
+// replica tells what a probe found out about a replica, unless a later look at
+// its position has told more. Another incarnation has proved nothing yet.
 func (s *sampler) replica(b *Backend, f *facts, fit bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.replicas == nil {
 		s.mu.replicas = make(map[*Backend]replayed)
 	}
-	if s.mu.replicas[b].incarnation != f.incarnation {
+	r := s.mu.replicas[b]
+	if r.incarnation != f.incarnation {
 		b.forgetReplay()
+		r = replayed{incarnation: f.incarnation}
 	}
-	s.mu.replicas[b] = replayed{m: b.monitor.Load(), incarnation: f.incarnation, timeline: f.timeline, at: f.at.replay, fit: fit}
+	r.m, r.fit = b.monitor.Load(), fit
+	if r.sentAt < f.at.sentAt {
+		r.sentAt, r.timeline, r.at = f.at.sentAt, f.timeline, f.at.replay
+	}
+	s.mu.replicas[b] = r
 	s.compare(b)
 }
 
@@ -156,7 +163,7 @@ func (s *sampler) replayed(b *Backend, at position) bool {
 	if !ok {
 		return true
 	}
-	r.at = at.replay
+	r.sentAt, r.at = at.sentAt, at.replay
 	if at.timeline != 0 {
 		r.timeline = at.timeline
 	}

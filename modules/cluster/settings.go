@@ -254,5 +254,5 @@ func newSettings() *Settings {
 
 // unverified is TLS that believes every certificate.
 func unverified() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // libpq's prefer and require
+	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // libpq's prefer and require
 }
