@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -242,7 +243,7 @@ func TestClientMaySendItsFirstMessageLater(t *testing.T) {
 	if !errors.Is(err, io.EOF) {
 		t.Fatalf("error is %v, want the end of the script", err)
 	}
-	asked := append(request(authSASL, mechanism+"\x00\x00"), request(authSASLContinue, "")...)
+	asked := slices.Concat(request(authSASL, mechanism+"\x00\x00"), request(authSASLContinue, ""))
 	rest, ok := bytes.CutPrefix(conn.out.Bytes(), asked)
 	if !ok || !bytes.Contains(rest, []byte("r=abc")) {
 		t.Errorf("the client was sent %q", conn.out.String())
