@@ -85,6 +85,22 @@ func (l Lease) Interrupt() {
 	}
 }
 
+// Abort wakes the holder from a read or a write that may block for ever, such as one to a server that has stopped reading:
+// both fail from now on, and the connection is not lent again. It may be called from any goroutine, and does nothing if
+// the lease is over.
+func (l Lease) Abort() {
+	c := l.conn
+	if c == nil {
+		return
+	}
+	c.guard.Lock()
+	defer c.guard.Unlock()
+	if l.held() {
+		c.doubtful = true
+		_ = c.nc.SetDeadline(past) // fails on a closed socket only, and that wakes the holder as well
+	}
+}
+
 // Resume lets reads block again after an Interrupt. For the holder.
 func (c *Conn) Resume() {
 	c.guard.Lock()

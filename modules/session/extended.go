@@ -200,7 +200,7 @@ func (s *Session) sendBatch(req *request, c *pool.Conn) error {
 		return s.sendFrames(c, s.batch.frames)
 	}
 	s.segment = true
-	return s.feed.start(s, c, feedSegment)
+	return s.feed.start(s, c, feedSegment, false)
 }
 
 // sendFrames writes gathered frames.

@@ -15,6 +15,7 @@ type feed struct {
 	done      chan struct{} // closed when the goroutine has ended; nil when none runs
 	err       error         // why it ended, nil when it has sent everything; read after done
 	finishing bool          // it was interrupted inside a message and finishes that
+	copies    bool          // it feeds a COPY, which ends when the server says so
 	lease     pool.Lease
 }
 
@@ -25,7 +26,7 @@ type feeder func(s *Session, c *pool.Conn) error
 var errStopped = errors.New("the second direction was stopped")
 
 // start runs f in a goroutine unless one runs already.
-func (f *feed) start(s *Session, c *pool.Conn, run feeder) error {
+func (f *feed) start(s *Session, c *pool.Conn, run feeder, copies bool) error {
 	if f.done != nil {
 		select {
 		case <-f.done:
@@ -37,7 +38,7 @@ func (f *feed) start(s *Session, c *pool.Conn, run feeder) error {
 		}
 	}
 	done := make(chan struct{})
-	*f = feed{done: done, lease: c.Lease()}
+	*f = feed{done: done, lease: c.Lease(), copies: copies}
 	go func() {
 		defer close(done)
 		defer func() {
@@ -67,6 +68,9 @@ func (f *feed) running() bool {
 	}
 }
 
+// owes tells whether replies may come that are not expected yet, because the second direction is still sending requests.
+func (f *feed) owes() bool { return !f.copies && f.running() }
+
 // failure returns why the second direction ended; nil while it runs or when it has sent everything.
 func (f *feed) failure() error {
 	if f.done == nil || f.running() || errors.Is(f.err, errStopped) {
@@ -75,10 +79,14 @@ func (f *feed) failure() error {
 	return f.err
 }
 
-// stop interrupts the goroutine at a message boundary and waits for it.
-func (f *feed) stop(s *Session) {
+// stop interrupts the goroutine at a message boundary and waits for it. After a failure of the relay nobody reads from the server any
+// more, so a write to it could block for ever: it is aborted.
+func (f *feed) stop(s *Session, failed bool) {
 	if f.done == nil {
 		return
+	}
+	if failed {
+		f.lease.Abort()
 	}
 	for {
 		select {

@@ -74,7 +74,11 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 		return false, s.acquireError(err)
 	}
 	s.lease = lease{conn: conn, member: choice.Member, metrics: s.labels.backend(b.Name())}
-	s.labels.route(choice.Reason).Inc()
+	reason := choice.Reason
+	if s.forced {
+		reason = routing.ReasonCorrected
+	}
+	s.labels.route(reason).Inc()
 	return true, nil
 }
 
@@ -128,7 +132,7 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 		r.Route = routing.TargetPrimary
 	}
 	r.Mark = s.mark
-	r.ExactFlush = s.settings.value("synchronous_commit") != "off"
+	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
 	r.Consistency = s.cluster.Settings().Consistency
 	r.ExplicitTx = s.tx.open || class.Effects&pgsql.TxBegin != 0
 	r.ReadOnlyTx = s.readOnlyTx(class)

@@ -156,7 +156,7 @@ func metricsFor(name string) *clusterMetrics {
 	for _, r := range append([]routing.Reason{routing.ReasonNone}, reasons...) {
 		m.routes[r] = routesTotal.WithLabelValues(name, r.String())
 	}
-	m.local = routesTotal.WithLabelValues(name, "local")
+	m.local = m.routes[routing.ReasonLocal]
 	actual, _ := clusters.LoadOrStore(name, m)
 	return actual.(*clusterMetrics)
 }

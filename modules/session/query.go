@@ -10,13 +10,7 @@ import (
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
 func (s *Session) query(n int) error {
 	if s.batch.waiting() {
-		// Messages without a Sync before a Query: the server gets them first.
-		if err := s.runBatch(false); err != nil {
-			return err
-		}
-		if s.skipping {
-			return s.r.Discard()
-		}
+		return s.runWaiting(n, (*Session).query)
 	}
 	req := &s.request
 	*req = request{simple: true}
@@ -40,6 +34,18 @@ func (s *Session) query(n int) error {
 	return s.run(req)
 }
 
+// runWaiting sends extended messages that no Sync followed before the simple one of n bytes that came after them.
+func (s *Session) runWaiting(n int, then func(*Session, int) error) error {
+	s.batch.add(pgwire.MsgFlush, nil)
+	if err := s.runBatch(false); err != nil {
+		return err
+	}
+	if s.skipping {
+		return s.r.Discard()
+	}
+	return then(s, n)
+}
+
 // classify says what a text does, by the lexical rules of the session.
 func (s *Session) classify(sql []byte) *pgsql.Class {
 	if !asciiSafe(s.settings.value("client_encoding")) && hasHighBytes(sql) {
@@ -54,12 +60,7 @@ func (s *Session) classify(sql []byte) *pgsql.Class {
 // functionCall handles the deprecated FunctionCall message: any function may write.
 func (s *Session) functionCall(n int) error {
 	if s.batch.waiting() {
-		if err := s.runBatch(false); err != nil {
-			return err
-		}
-		if s.skipping {
-			return s.r.Discard()
-		}
+		return s.runWaiting(n, (*Session).functionCall)
 	}
 	if n > bodyLimit {
 		return pgwire.Fatalf(pgwire.CodeProtocolViolation, "function call of %d bytes is too large", n)
@@ -95,6 +96,7 @@ func (s *Session) send(req *request, c *pool.Conn) error {
 	if !req.simple {
 		return s.sendBatch(req, c)
 	}
+	s.segment = false // its ReadyForQuery ends an open segment too
 	c.SetUnnamed(0)
 	s.queue.push(reply{expect: expectQuery})
 	if req.typ != 0 {

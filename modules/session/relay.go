@@ -18,14 +18,14 @@ func (e *goneError) Unwrap() error { return e.err }
 
 // relay passes the server's messages to the client until every expected reply has come. It returns a *lostError when the server
 // connection failed and a *goneError when the client's did.
-func (s *Session) relay(c *pool.Conn) error {
-	defer s.feed.stop(s)
+func (s *Session) relay(c *pool.Conn) (err error) {
+	defer func() { s.feed.stop(s, err != nil) }()
 	for {
-		feeding := s.feed.running() // before the queue: what it expects last is seen below
-		if !s.answerOurs() && !feeding {
+		owes := s.feed.owes() // before the queue: what it expects last is seen below
+		if !s.answerOurs() && !owes {
 			return s.feed.failure()
 		}
-		if (feeding || s.turn.hurry) && s.w.Len() > 0 && c.R.Buffered() == 0 {
+		if (owes || s.turn.hurry) && s.w.Len() > 0 && c.R.Buffered() == 0 {
 			// The server has flushed and the client may wait for it.
 			s.turn.hurry = false
 			if err := s.flush(); err != nil {
@@ -101,7 +101,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 			return err
 		}
 		s.queue.dropSyncs()
-		return s.feed.start(s, c, feedCopy)
+		return s.feed.start(s, c, feedCopy, true)
 	case pgwire.MsgCommandComplete:
 		if expected && r.action == forward {
 			if err := s.commandComplete(c); err != nil {

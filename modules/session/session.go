@@ -71,15 +71,16 @@ type Session struct {
 	key      []byte
 	version  uint32
 
-	status   byte // the transaction status the client was last told: I, T or E
-	lease    lease
-	pins     pgsql.Effects // what holds the lease after the transaction
-	wrote    bool          // this lease may have written
-	mark     cluster.Mark  // when the last turn that may have written ended; 0 none
-	begin    deferredBegin
-	tx       transaction
-	skipping bool // an extended segment failed: drop messages until Sync
-	segment  bool // an extended segment is open: messages were sent that no Sync has ended
+	status      byte // the transaction status the client was last told: I, T or E
+	lease       lease
+	pins        pgsql.Effects // what holds the lease after the transaction
+	wrote       bool          // this lease may have written
+	mark        cluster.Mark  // when the last turn that may have written ended; 0 none
+	begin       deferredBegin
+	asyncCommit bool // a statement changed synchronous_commit: a commit may return before it is flushed
+	tx          transaction
+	skipping    bool // an extended segment failed: drop messages until Sync
+	segment     bool // an extended segment is open: messages were sent that no Sync has ended
 
 	seen    *cluster.Settings // whose classifier classes is
 	classes *pgsql.Classifier

@@ -88,6 +88,9 @@ var transient = map[string]struct{}{
 // noteSettings remembers which settings the statements of a request may change.
 func (s *Session) noteSettings(class *pgsql.Class) {
 	for i := range class.Settings {
+		if class.Settings[i].Name == "synchronous_commit" {
+			s.asyncCommit = true // perhaps for one transaction only: the marks can not tell
+		}
 		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
 			s.touched.add(class.Settings[i : i+1])
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
+	"github.com/fairwaydb/fairway/modules/routing"
 )
 
 // request is one turn's input: what to send, replayable as long as it is held in memory.
@@ -71,12 +72,15 @@ func (s *Session) run(req *request) error {
 	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: time.Now()}
 	s.route.Tried, s.forced = s.route.Tried[:0], false
 	for attempt := 1; ; attempt++ {
-		if !s.lease.held() {
+		fresh := !s.lease.held()
+		if fresh {
 			if err := s.acquire(req.class); err != nil {
 				return s.refuse(req, err)
 			}
+		} else if s.pins != 0 {
+			s.labels.route(routing.ReasonPinned).Inc()
 		}
-		err := s.attempt(req)
+		err := s.attempt(req, fresh)
 		if err == nil && s.turn.refused == nil {
 			return s.finish(req)
 		}
@@ -88,10 +92,10 @@ func (s *Session) run(req *request) error {
 }
 
 // attempt sends the request on the leased connection and relays the replies.
-func (s *Session) attempt(req *request) error {
+func (s *Session) attempt(req *request, fresh bool) error {
 	c, b := s.lease.conn, s.lease.member.Backend
 	work, ok := b.BeginTurn()
-	if !ok && !s.tx.open && s.pins == 0 {
+	if !ok && fresh {
 		return errNoTrial
 	}
 	s.turn.replied, s.turn.latency, s.turn.refused, s.turn.own = false, 0, nil, nil
@@ -156,7 +160,6 @@ func (s *Session) putInFront(c *pool.Conn) error {
 	}
 	if s.begin.pending() {
 		s.ownQuery(c, string(s.begin.text), ownBegin)
-		s.begin.clear()
 		s.turn.beganHere = true
 	}
 	return nil
@@ -195,7 +198,13 @@ func (s *Session) finish(req *request) error {
 	c := s.lease.conn
 	s.observe(req.class)
 	s.notePins(req.class)
-	if c.Status() != 'I' || s.segment {
+	if s.turn.beganHere {
+		s.begin.clear()
+	}
+	if s.segment {
+		return s.flush() // more of the same implicit transaction may come
+	}
+	if c.Status() != 'I' {
 		s.tx.open = true
 		return s.flush()
 	}
@@ -205,6 +214,9 @@ func (s *Session) finish(req *request) error {
 			s.mark = cluster.Now()
 		}
 		s.wrote = false
+	}
+	if !s.turn.completed {
+		s.touched.clear() // a failed statement changes nothing
 	}
 	if !s.touched.none() {
 		if err := s.flush(); err != nil {

@@ -69,6 +69,9 @@ func (s *Session) look() {
 // in the meantime.
 func (s *Session) nextFrame() (typ byte, n int, err error) {
 	var ear ear
+	if s.closing.Load() && s.idle() {
+		return 0, 0, errShutdown()
+	}
 	if s.lease.held() && s.r.Buffered() == 0 {
 		s.heldSince.Store(monotonic())
 		if s.pins&pgsql.Listen != 0 {
