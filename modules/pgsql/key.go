@@ -78,8 +78,11 @@ func (k *keyWriter) write(kind token) {
 	case tokWord:
 		k.blank()
 		k.list = -1
-		for _, b := range text {
-			k.dst = append(k.dst, lowerByte[b])
+		n := len(k.dst)
+		k.dst = append(k.dst, text...)
+		folded := k.dst[n:]
+		for i, b := range folded {
+			folded[i] = lowerByte[b]
 		}
 	case tokSelf:
 		k.punctuation(text)

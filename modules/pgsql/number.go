@@ -27,6 +27,9 @@ func (l *lexer) number() token {
 	if l.is(i, charNameStart) {
 		return tokBad
 	}
+	if l.at(i) == '.' {
+		l.doubt = true
+	}
 	return tokNumber
 }
 

@@ -112,16 +112,16 @@ func (l *lexer) is(i int, class uint8) bool {
 
 // skipGap moves start to the next token; false: a comment does not end.
 func (l *lexer) skipGap() bool {
-	i := l.end
-	for i < len(l.src) {
-		b := l.src[i]
+	src, i := l.src, l.end
+	for i < len(src) {
+		b := src[i]
 		switch {
 		case charClass[b]&charSpace != 0:
 			if b == '\v' { // white space since PostgreSQL 16
 				l.doubt = true
 			}
 			i++
-		case b == '-' && l.at(i+1) == '-', b == '/' && l.at(i+1) == '*':
+		case (b == '-' || b == '/') && l.startsComment(i):
 			end := commentEnd(l.src, i)
 			if end < 0 {
 				return false
@@ -138,6 +138,11 @@ func (l *lexer) skipGap() bool {
 	}
 	l.gap, l.start = i > l.end, i
 	return true
+}
+
+func (l *lexer) startsComment(i int) bool {
+	next := l.at(i + 1)
+	return l.src[i] == '-' && next == '-' || l.src[i] == '/' && next == '*'
 }
 
 // commentEnd returns the offset behind the comment that starts at i, or -1 if it does not end.
@@ -189,8 +194,8 @@ func (l *lexer) word(b byte) token {
 			return l.identifier(l.start+2, tokUnicode)
 		}
 	}
-	i := l.start + 1
-	for i < len(l.src) && charClass[l.src[i]]&charName != 0 {
+	src, i := l.src, l.start+1
+	for i < len(src) && charClass[src[i]]&charName != 0 {
 		i++
 	}
 	l.end = i

@@ -1,0 +1,5 @@
+//go:build !race
+
+package pgsql
+
+const raceEnabled = false
