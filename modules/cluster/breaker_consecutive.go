@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fairwaydb/fairway/caddyfile"
 )
 
 func init() {
@@ -71,6 +73,26 @@ func (b *Consecutive) Recovery() Recovery {
 	}
 }
 
+// UnmarshalCaddyfile sets up the breaker from Caddyfile tokens:
+//
+//	consecutive {
+//		threshold        <number>
+//		recovery_timeout <duration>
+//		trial_requests   <number>
+//	}
+func (b *Consecutive) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return b.Options().ParseDirective(d)
+}
+
+// Options is the table of the breaker's block.
+func (b *Consecutive) Options() caddyfile.Options {
+	return caddyfile.Options{
+		caddyfile.Int("threshold", &b.Threshold, 1, "<number>", "5", "consecutive failures that open the circuit"),
+		span("recovery_timeout", &b.RecoveryTimeout, false, "30s", "how long it stays open before trial requests are let through"),
+		caddyfile.Int("trial_requests", &b.TrialRequests, 1, "<number>", "3", "trial requests let through, all of which must succeed"),
+	}
+}
+
 // orDefault returns v, or the default when v is zero.
 func orDefault[T comparable](v, def T) T {
 	var zero T
@@ -82,7 +104,9 @@ func orDefault[T comparable](v, def T) T {
 
 // Interface guards.
 var (
-	_ caddy.Module    = (*Consecutive)(nil)
-	_ caddy.Validator = (*Consecutive)(nil)
-	_ Breaker         = (*Consecutive)(nil)
+	_ caddy.Module          = (*Consecutive)(nil)
+	_ caddy.Validator       = (*Consecutive)(nil)
+	_ caddyfile.Unmarshaler = (*Consecutive)(nil)
+	_ caddyfile.Tabled      = (*Consecutive)(nil)
+	_ Breaker               = (*Consecutive)(nil)
 )

@@ -57,11 +57,11 @@ type Config struct {
 	LagResume int64 `json:"lag_resume,omitempty"`
 
 	// FailoverWait is how long a statement waits for a primary when there is none,
-	// before it fails with 57P03. Default: 10s.
+	// before it fails with 57P03; -1 not at all. Default: 10s.
 	FailoverWait caddy.Duration `json:"failover_wait,omitempty"`
 
 	// DrainTimeout is how long sessions may keep server connections of a backend
-	// that was removed. Default: 60s.
+	// that was removed; -1 not at all. Default: 60s.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 
 	// ReadFunctions are globs of functions that only read, whatever the catalog
@@ -125,7 +125,7 @@ type AuthConfig struct {
 
 	// Users are the users of mode user: name to password (a placeholder) or SCRAM
 	// verifier as in pg_authid. A verifier must be the server's own copy, or the
-	// server will refuse the key that it reveals.
+	// server will refuse the key that it reveals. Default: none.
 	Users map[string]string `json:"users,omitempty"`
 
 	// Query returns, as the last column of its only row, the verifier of the user
@@ -137,11 +137,11 @@ type AuthConfig struct {
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// CacheTTL is how long a verifier is kept. A failed login drops it at once.
-	// Default: 1m.
+	// -1 keeps none. Default: 1m.
 	CacheTTL caddy.Duration `json:"cache_ttl,omitempty"`
 
-	// CacheMissingTTL is how long it is remembered that there is no such user.
-	// Default: 5s.
+	// CacheMissingTTL is how long it is remembered that there is no such user;
+	// -1 not at all. Default: 5s.
 	CacheMissingTTL caddy.Duration `json:"cache_missing_ttl,omitempty"`
 
 	// CacheSize is how many users are kept. Default: 10000.

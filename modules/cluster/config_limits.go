@@ -10,20 +10,21 @@ import (
 )
 
 // duration is an option of the kind and where its value goes. Zero leaves the
-// default.
+// default; a negative value switches off what can be.
 type duration struct {
-	option string
-	value  caddy.Duration
-	to     *time.Duration
+	option   string
+	value    caddy.Duration
+	canBeOff bool
+	to       *time.Duration
 }
 
-// durations takes over what is written; none may be negative.
+// durations takes over what is written.
 func durations(all ...duration) error {
 	for _, d := range all {
-		if d.value < 0 {
+		if d.value < 0 && !d.canBeOff {
 			return fmt.Errorf("%s is negative: write a duration such as 500ms or 30s", d.option)
 		}
-		*d.to = orDefault(time.Duration(d.value), *d.to)
+		*d.to = max(orDefault(time.Duration(d.value), *d.to), 0)
 	}
 	return nil
 }
@@ -72,14 +73,7 @@ func (c *Config) resolvePool(s *Settings) error {
 	if p.Mode != "" && p.Mode != PoolTransaction.String() {
 		return fmt.Errorf("pool: unknown mode %q: write transaction", p.Mode)
 	}
-	// -1 means without limit here; zero or less does in pool.Limits.
-	for _, d := range []struct {
-		value caddy.Duration
-		to    *time.Duration
-	}{{p.MaxLifetime, &s.Pool.MaxLifetime}, {p.IdleTimeout, &s.Pool.IdleTimeout}} {
-		*d.to = orDefault(time.Duration(d.value), *d.to)
-	}
-	s.Pool.MaxServerConnections = orDefault(p.MaxServerConnections, s.Pool.MaxServerConnections)
+	s.Pool.MaxServerConnections = max(orDefault(p.MaxServerConnections, s.Pool.MaxServerConnections), 0)
 	return errors.Join(
 		counts(
 			count{"pool: size", p.Size, &s.Pool.Size},
@@ -87,8 +81,10 @@ func (c *Config) resolvePool(s *Settings) error {
 			count{"pool: statement_cache", p.StatementCache, &s.Pool.StatementCache},
 		),
 		durations(
-			duration{"pool: connect_timeout", p.ConnectTimeout, &s.Pool.ConnectTimeout},
-			duration{"pool: wait_timeout", p.WaitTimeout, &s.Pool.WaitTimeout},
+			duration{"pool: max_lifetime", p.MaxLifetime, true, &s.Pool.MaxLifetime},
+			duration{"pool: idle_timeout", p.IdleTimeout, true, &s.Pool.IdleTimeout},
+			duration{"pool: connect_timeout", p.ConnectTimeout, false, &s.Pool.ConnectTimeout},
+			duration{"pool: wait_timeout", p.WaitTimeout, false, &s.Pool.WaitTimeout},
 		),
 		fractions(fraction{"pool: max_pinned", p.MaxPinned, &s.MaxPinned}),
 	)
@@ -114,8 +110,8 @@ func (c *Config) resolveLimits(s *Settings) error {
 	}
 	s.ReadFunctions, s.WriteFunctions = c.ReadFunctions, c.WriteFunctions
 	return durations(
-		duration{"failover_wait", c.FailoverWait, &s.FailoverWait},
-		duration{"drain_timeout", c.DrainTimeout, &s.DrainTimeout},
+		duration{"failover_wait", c.FailoverWait, true, &s.FailoverWait},
+		duration{"drain_timeout", c.DrainTimeout, true, &s.DrainTimeout},
 	)
 }
 
@@ -126,11 +122,11 @@ func (c *Config) resolveMonitor(s *Settings) error {
 	}
 	return errors.Join(
 		durations(
-			duration{"monitor: interval", m.Interval, &s.Monitor.Interval},
-			duration{"monitor: fast_interval", m.FastInterval, &s.Monitor.FastInterval},
-			duration{"monitor: timeout", m.Timeout, &s.Monitor.Timeout},
-			duration{"monitor: stale", m.Stale, &s.Monitor.Stale},
-			duration{"monitor: poll", m.Poll, &s.Monitor.Poll},
+			duration{"monitor: interval", m.Interval, false, &s.Monitor.Interval},
+			duration{"monitor: fast_interval", m.FastInterval, false, &s.Monitor.FastInterval},
+			duration{"monitor: timeout", m.Timeout, false, &s.Monitor.Timeout},
+			duration{"monitor: stale", m.Stale, false, &s.Monitor.Stale},
+			duration{"monitor: poll", m.Poll, false, &s.Monitor.Poll},
 		),
 		counts(count{"monitor: down_after", m.DownAfter, &s.Monitor.DownAfter}),
 	)
@@ -148,17 +144,13 @@ func (c *Config) resolveHealth(s *Settings) error {
 	if min(to.ErrorWeight, to.LatencyWeight, to.CircuitWeight) < 0 {
 		return errors.New("health: a weight is negative: write a number of 0 or more")
 	}
-	if h.SlowStart < 0 {
-		to.SlowStart = 0
-	} else {
-		to.SlowStart = orDefault(time.Duration(h.SlowStart), to.SlowStart)
-	}
 	err := errors.Join(
 		durations(
-			duration{"health: window", h.Window, &to.Window},
-			duration{"health: half_life", h.HalfLife, &to.HalfLife},
-			duration{"health: latency_good", h.LatencyGood, &to.LatencyGood},
-			duration{"health: latency_bad", h.LatencyBad, &to.LatencyBad},
+			duration{"health: slow_start", h.SlowStart, true, &to.SlowStart},
+			duration{"health: window", h.Window, false, &to.Window},
+			duration{"health: half_life", h.HalfLife, false, &to.HalfLife},
+			duration{"health: latency_good", h.LatencyGood, false, &to.LatencyGood},
+			duration{"health: latency_bad", h.LatencyBad, false, &to.LatencyBad},
 		),
 		fractions(
 			fraction{"health: degraded_at", h.DegradedAt, &to.DegradedAt},

@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -168,9 +167,9 @@ func (c *Config) resolveAuth(s *Settings) error {
 		return err
 	}
 	return durations(
-		duration{"auth: timeout", a.Timeout, &s.verify.timeout},
-		duration{"auth: cache_ttl", a.CacheTTL, &s.verify.ttl},
-		duration{"auth: cache_missing_ttl", a.CacheMissingTTL, &s.verify.missingTTL},
+		duration{"auth: timeout", a.Timeout, false, &s.verify.timeout},
+		duration{"auth: cache_ttl", a.CacheTTL, true, &s.verify.ttl},
+		duration{"auth: cache_missing_ttl", a.CacheMissingTTL, true, &s.verify.missingTTL},
 	)
 }
 
@@ -210,8 +209,8 @@ var tlsModes = map[string]TLSMode{
 }
 
 func (c *Config) resolveTLS(s *Settings) (err error) {
-	if k := time.Duration(c.KeepAlive); k != 0 {
-		s.server.keepAlive = max(k, 0)
+	if err := durations(duration{"keep_alive", c.KeepAlive, true, &s.server.keepAlive}); err != nil {
+		return err
 	}
 	t := c.ServerTLS
 	if t == nil {

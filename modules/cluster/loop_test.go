@@ -254,7 +254,10 @@ func TestLagTakesAReplicaOutWithHysteresis(t *testing.T) {
 			replay lsn
 			want   string
 		}{
-			{9000, "replica healthy"}, {8999, "replica lagging"}, {9500, "replica lagging"}, {9600, "replica healthy"},
+			{9000, "replica healthy"},
+			{8999, "replica lagging"},
+			{9500, "replica lagging"},
+			{9600, "replica healthy"},
 			{9000, "replica healthy"},
 		} {
 			b.servers["pg1"].set(func(f *facts) { f.at.insert, f.at.flush = 10000, 10000 })
