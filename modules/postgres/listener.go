@@ -75,7 +75,8 @@ type socket struct {
 	accepts sync.WaitGroup
 }
 
-// open returns a listener on the socket of the address, bound if need be.
+// open returns a listener on the socket of the address, bound if need be. It is
+// closed when ctx ends, if not before.
 func (t *socketTable) open(ctx context.Context, address string, cfg net.ListenConfig) (net.Listener, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,7 +95,11 @@ func (t *socketTable) open(ctx context.Context, address string, cfg net.ListenCo
 		t.table[address] = s
 	}
 	s.users++
-	return &listener{s: s, closed: make(chan struct{})}, nil
+	l := &listener{s: s, closed: make(chan struct{})}
+	// The context is the configuration's. When the configuration fails to start,
+	// layer4 forgets the listeners it has opened already: nobody else closes them.
+	l.unwatch = context.AfterFunc(ctx, func() { _ = l.close() })
+	return l, nil
 }
 
 // accept hands connections to whoever accepts, until the socket is closed. An
@@ -108,6 +113,7 @@ func (s *socket) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
+			acceptFailures.Inc()
 			if pause == 0 {
 				logger.Error("cannot accept connections", zap.Error(err))
 			}
@@ -148,9 +154,10 @@ func (s *socket) release() error {
 
 // listener is one configuration's use of a socket.
 type listener struct {
-	s      *socket
-	once   sync.Once
-	closed chan struct{}
+	s       *socket
+	unwatch func() bool
+	once    sync.Once
+	closed  chan struct{}
 }
 
 // Accept returns the next connection: the caller owns it. After Close it returns
@@ -176,6 +183,11 @@ func (l *listener) errClosed() error {
 
 // Close ends Accept. The kernel socket is closed with its last listener.
 func (l *listener) Close() error {
+	l.unwatch()
+	return l.close()
+}
+
+func (l *listener) close() error {
 	err := error(net.ErrClosed)
 	l.once.Do(func() {
 		close(l.closed)

@@ -25,7 +25,7 @@ func open(t *testing.T, address string) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := a.Listen(t.Context(), 0, net.ListenConfig{})
+	ln, err := a.Listen(context.Background(), 0, net.ListenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestAcceptingGoesOnAfterDescriptorsRanOut(t *testing.T) {
 		table := &socketTable{table: make(map[string]*socket)}
 		s := &socket{owner: table, ln: f, users: 1, conns: make(chan net.Conn), done: make(chan struct{})}
 		s.accepts.Go(s.accept)
-		l := &listener{s: s, closed: make(chan struct{})}
+		l := &listener{s: s, unwatch: func() bool { return false }, closed: make(chan struct{})}
 		conn, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -282,7 +282,7 @@ func TestClosingEndsTheBackOffAndTheHandOver(t *testing.T) {
 				s := &socket{owner: &socketTable{}, ln: f, users: 1, conns: make(chan net.Conn), done: make(chan struct{})}
 				s.accepts.Go(s.accept)
 				synctest.Wait()
-				if err := (&listener{s: s, closed: make(chan struct{})}).Close(); err != nil {
+				if err := s.release(); err != nil {
 					t.Error(err)
 				}
 			})
@@ -299,4 +299,21 @@ func TestACanceledContextBindsNothing(t *testing.T) {
 	if n := len(sockets.table); n != 0 {
 		t.Errorf("%d sockets are left", n)
 	}
+}
+
+func TestAListenerEndsWithItsConfiguration(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := sockets.open(ctx, "127.0.0.1:0", net.ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept: %v", err)
+	}
+	eventually(t, "the socket is closed", func() bool {
+		sockets.mu.Lock()
+		defer sockets.mu.Unlock()
+		return len(sockets.table) == 0
+	})
 }

@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+)
+
+func TestAdminEndpoints(t *testing.T) {
+	p := newProxy(t)
+	p.load(t, p.config(nobody, ""))
+	for _, test := range []struct {
+		name, method, path string
+		status             int
+		says               []string
+	}{
+		{"all clusters", "GET", "/postgres/clusters", 200, []string{`"name": "main"`, `"address": "127.0.0.1:1"`}},
+		{"one cluster", "GET", "/postgres/clusters/main", 200, []string{`"primary": null`, `"consistency": "session"`, `"name": "pg1"`}},
+		{"an unknown cluster", "GET", "/postgres/clusters/other", 404, []string{`{"error":"unknown cluster \"other\": known are main"}`}},
+		{"a wrong method", "POST", "/postgres/clusters", 405, []string{`{"error":"method POST is not allowed: use GET"}`}},
+		{"a wrong method of one cluster", "DELETE", "/postgres/clusters/main", 405, []string{`method DELETE`}},
+		{"a wrong method of health", "PUT", "/postgres/health", 405, []string{`method PUT`}},
+		{"health without a primary", "GET", "/postgres/health", 503, []string{`"status": "failed"`, `"error": "cluster main: there is no primary`}},
+		{"health of one cluster", "GET", "/postgres/health?cluster=main", 503, []string{`there is no primary`}},
+		{"health of an unknown cluster", "GET", "/postgres/health?cluster=other", 404, []string{`unknown cluster`}},
+		{"health with a demand nobody knows", "GET", "/postgres/health?require=sugar", 400, []string{`write require=replica`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			status, body := p.request(t, test.method, test.path)
+			if status != test.status {
+				t.Errorf("the status is %d, want %d", status, test.status)
+			}
+			for _, s := range test.says {
+				if !strings.Contains(body, s) {
+					t.Errorf("%q is not in %s", s, body)
+				}
+			}
+		})
+	}
+	if status, body := p.request(t, http.MethodHead, "/postgres/health"); status != 503 || body != "" {
+		t.Errorf("HEAD gets %d %q", status, body)
+	}
+}
+
+func TestHealthWithoutClusters(t *testing.T) {
+	p := newProxy(t)
+	p.load(t, p.empty())
+	if status, body := p.get(t, "/postgres/health"); status != 200 || !same(t, body, `{"status":"ok","clusters":[]}`) {
+		t.Errorf("got %d %s", status, body)
+	}
+	if status, body := p.get(t, "/postgres/clusters"); status != 200 || !same(t, body, `[]`) {
+		t.Errorf("got %d %s", status, body)
+	}
+	if status, body := p.get(t, "/postgres/clusters/main"); status != 404 || !strings.Contains(body, "there are none") {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
+func TestHealthOfATopology(t *testing.T) {
+	member := func(name string, role cluster.Role, state cluster.State, fit bool) *cluster.Member {
+		return &cluster.Member{Backend: cluster.NewBackend(name, name), Role: role, State: state, Fit: fit}
+	}
+	primary := member("p", cluster.RolePrimary, cluster.StateHealthy, false)
+	fit := member("r", cluster.RoleReplica, cluster.StateHealthy, true)
+	lagging := member("l", cluster.RoleReplica, cluster.StateLagging, false)
+	lagging.Reason = "20 MiB behind"
+	draining := member("d", cluster.RoleReplica, cluster.StateDraining, false)
+	for _, test := range []struct {
+		name     string
+		topology cluster.Topology
+		require  bool
+		status   string
+		reasons  string
+	}{
+		{"a lone primary is all there is", cluster.Topology{Primary: primary, Members: []*cluster.Member{primary}}, false, healthOK, ""},
+		{"a replica is demanded and there is none", cluster.Topology{Primary: primary, Members: []*cluster.Member{primary}}, true, healthFailed, "no replica serves reads"},
+		{"all is well", cluster.Topology{Primary: primary, Members: []*cluster.Member{primary, fit}}, true, healthOK, ""},
+		{"a replica lags", cluster.Topology{Primary: primary, Members: []*cluster.Member{primary, fit, lagging}}, true, healthDegraded, "backend l is lagging: 20 MiB behind"},
+		{"nobody misses a draining one", cluster.Topology{Primary: primary, Members: []*cluster.Member{primary, draining, fit}}, true, healthOK, ""},
+		{"no primary", cluster.Topology{Members: []*cluster.Member{fit}}, false, healthFailed, "there is no primary"},
+		{"nothing at all", cluster.Topology{}, true, healthFailed, "there is no primary|no replica serves reads"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := healthOf("main", &test.topology, test.require)
+			if got := strings.Join(h.Reasons, "|"); h.Status != test.status || got != test.reasons {
+				t.Errorf("it is %s because of %q, want %s, %q", h.Status, got, test.status, test.reasons)
+			}
+		})
+	}
+}

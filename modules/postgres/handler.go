@@ -1,0 +1,221 @@
+package postgres
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/mholt/caddy-l4/layer4"
+
+	"github.com/fairwaydb/fairway/caddyfile"
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/routing"
+	"github.com/fairwaydb/fairway/modules/session"
+)
+
+func init() { caddy.RegisterModule(new(Handler)) }
+
+// defaultLoginTimeout is PostgreSQL's authentication_timeout.
+const defaultLoginTimeout = time.Minute
+
+// Handler gives the connections of a layer 4 route to sessions. It belongs in a
+// route without matchers, on an address of the network pg (pg/:6432), and does
+// the TLS handshake of PostgreSQL itself; behind the matcher postgres, or behind
+// the handler tls, it works as well.
+//
+// Its settings hold for sessions that begin after a reload; those of the cluster
+// hold for all at once.
+type Handler struct {
+	// Cluster is the name of a cluster of the app postgres. Required.
+	Cluster string `json:"cluster,omitempty"`
+
+	// TLS is offered to clients that ask for it. Default: no TLS.
+	TLS *TLS `json:"tls,omitempty"`
+
+	// Route is where statements run, whatever they do: "auto" (by what they do),
+	// "primary" or "replica" (a read-only port). Default: auto.
+	Route string `json:"route,omitempty"`
+
+	// LoginTimeout bounds the time from connecting to being logged in. Default:
+	// 1m.
+	LoginTimeout caddy.Duration `json:"login_timeout,omitempty"`
+
+	// MaxSessions is the number of sessions of the whole process beyond which this
+	// listener refuses clients with 53300. Default: 0, no limit.
+	MaxSessions int `json:"max_sessions,omitempty"`
+
+	logger  *zap.Logger
+	cluster *cluster.Cluster // the handler refers to it from Provision to Cleanup
+	options *session.Options
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "layer4.handlers.postgres", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision finds the cluster and reads the certificate.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if h.Cluster == "" {
+		return errors.New("no cluster: write postgres NAME with the name of a cluster of the app postgres")
+	}
+	app, err := ctx.AppIfConfigured(appID)
+	if err != nil {
+		return fmt.Errorf("cluster %s: the app postgres: %w", h.Cluster, err)
+	}
+	p, err := app.(*App).find(h.Cluster)
+	if err != nil {
+		return err
+	}
+	route, ok := routing.ParseTarget(orDefault(h.Route, routing.TargetAuto.String()))
+	switch {
+	case !ok:
+		return fmt.Errorf("unknown route %q: write auto, primary or replica", h.Route)
+	case h.LoginTimeout < 0:
+		return fmt.Errorf("login_timeout is negative: write a duration such as %v", defaultLoginTimeout)
+	case h.MaxSessions < 0:
+		return errors.New("max_sessions is negative: write a number of sessions, 0 for no limit")
+	}
+	h.options = &session.Options{
+		Cluster: p.cluster, Route: route, Logger: h.logger, MaxSessions: h.MaxSessions,
+		LoginTimeout: orDefault(time.Duration(h.LoginTimeout), defaultLoginTimeout),
+	}
+	if h.TLS != nil {
+		if h.options.TLS, err = h.TLS.config(); err != nil {
+			return err
+		}
+		h.options.RequireTLS = h.TLS.Require
+	}
+	h.cluster = registry.Reference(h.Cluster)
+	return nil
+}
+
+// orDefault returns v, or the default when v is zero.
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Cleanup gives the cluster back. Sessions that go on have references of their
+// own.
+func (h *Handler) Cleanup() error {
+	if h.cluster != nil {
+		h.cluster.Unreference()
+		h.cluster = nil
+	}
+	return nil
+}
+
+// Handle runs a session; it returns when the client is gone. All errors are the
+// session's affair, so that layer4 logs none.
+func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
+	defer func() {
+		if v := recover(); v != nil { // layer4 has no recover: a panic would end the process
+			h.logger.Error("handler panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
+	// The session reads the socket itself: layer4's view of it hides what a
+	// net.TCPConn can do. What a matcher has read already goes along.
+	conn, buffered := cx.Conn, bytes.Clone(cx.MatchingBytes())
+	if caddy.Exiting() {
+		refuse(conn, buffered)
+		return nil
+	}
+	o := h.options
+	c := registry.Reference(h.Cluster)
+	defer c.Unreference()
+	if c != o.Cluster { // the configuration has ended, and the registry has forgotten its cluster
+		if c.Settings() == nil {
+			refuse(conn, buffered)
+			return nil
+		}
+		other := *o
+		other.Cluster = c
+		o = &other
+	}
+	session.Serve(conn, buffered, o)
+	return nil
+}
+
+// refuseTimeout bounds what is done for a client that is turned away.
+const refuseTimeout = 2 * time.Second
+
+// refuse turns a client away in the words of a server that shuts down, and
+// closes the connection. Encryption is declined first, as a client takes no
+// error before that is settled.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
+func refuse(conn net.Conn, buffered []byte) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
+	r, w := pgwire.NewReader(conn, buffered, refuseBuffer), pgwire.NewWriter(conn, refuseBuffer)
+	for range 3 { // SSLRequest, GSSENCRequest, startup
+		packet, err := r.Startup()
+		if err != nil || packet.Kind == pgwire.KindCancel {
+			return
+		}
+		if packet.Kind == pgwire.KindStartup {
+			break
+		}
+		w.Raw([]byte{'N'})
+		if w.Flush() != nil {
+			return
+		}
+	}
+	w.Error(pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the database system is shutting down"))
+	_ = w.Flush()
+}
+
+// refuseBuffer holds a startup packet of ordinary size.
+const refuseBuffer = 1 << 10
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
+//
+//	postgres <cluster> {
+//		tls           <certificate file> <key file> {
+//			require [on|off]
+//		}
+//		route         auto|primary|replica
+//		login_timeout <duration>
+//		max_sessions  <number>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.NextArg() {
+		return d.Err("postgres needs the name of a cluster: write \"postgres <cluster>\"")
+	}
+	h.Cluster = d.Val()
+	if d.NextArg() {
+		return d.Errf("postgres takes one cluster, %q is superfluous: write \"postgres <cluster>\"", d.Val())
+	}
+	return h.Options().ParseBlock(d, "postgres "+h.Cluster)
+}
+
+// Options is the Caddyfile table of the handler.
+func (h *Handler) Options() caddyfile.Options {
+	return caddyfile.Options{
+		tlsOption(&h.TLS),
+		caddyfile.Enum("route", &h.Route, []string{"auto", "primary", "replica"}, "auto",
+			"where statements run; auto: by what they do; replica: a read-only port"),
+		caddyfile.Duration("login_timeout", &h.LoginTimeout, "1m", "time from connecting to being logged in"),
+		caddyfile.Int("max_sessions", &h.MaxSessions, 0, "<number>", "0", "sessions of the process beyond which this listener refuses clients with 53300; 0: no limit"),
+	}
+}
+
+// Interface guards.
+var (
+	_ layer4.NextHandler    = (*Handler)(nil)
+	_ caddy.Provisioner     = (*Handler)(nil)
+	_ caddy.CleanerUpper    = (*Handler)(nil)
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+)
