@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -295,11 +294,8 @@ func attempt(t *testing.T, user, password string, v *Verifier) (shape []string, 
 func TestUnknownUserLooksLikeAWrongPassword(t *testing.T) {
 	wrongShape, wrongErr := attempt(t, "joe", "guess", NewVerifier("sesame", nil, DefaultIterations))
 	nobodyShape, nobodyErr := attempt(t, "joe", "guess", nil)
-	if len(wrongShape) != 3 || !reflect.DeepEqual(wrongShape, nobodyShape) {
+	if len(wrongShape) != 3 || !slices.Equal(wrongShape, nobodyShape) {
 		t.Errorf("messages to the client: %q for a wrong password, %q for an unknown user", wrongShape, nobodyShape)
-	}
-	if !reflect.DeepEqual(wrongErr, nobodyErr) {
-		t.Errorf("errors: %#v for a wrong password, %#v for an unknown user", wrongErr, nobodyErr)
 	}
 	if !bytes.Equal(errorBytes(t, wrongErr), errorBytes(t, nobodyErr)) {
 		t.Error("the errors differ on the wire")
@@ -337,16 +333,17 @@ func TestMockSaltIsStable(t *testing.T) {
 		}
 		return string(first.salt)
 	}
-	if salt(testSeed, "joe") != salt(testSeed, "joe") {
+	joe, unseeded := salt(testSeed, "joe"), salt(nil, "joe")
+	if joe != salt(testSeed, "joe") {
 		t.Error("the salt changes from one attempt to the next")
 	}
-	if salt(nil, "joe") != salt(nil, "joe") {
+	if unseeded != salt(nil, "joe") {
 		t.Error("the salt changes from one attempt to the next without a seed")
 	}
-	if salt(testSeed, "joe") == salt(testSeed, "jim") {
+	if joe == salt(testSeed, "jim") {
 		t.Error("two users have the same salt")
 	}
-	if salt(testSeed, "joe") == salt([]byte("another seed"), "joe") {
+	if joe == salt([]byte("another seed"), "joe") {
 		t.Error("two seeds give the same salt")
 	}
 }
