@@ -102,8 +102,8 @@ modules: ## Compare what ./caddy registers with the list that the tests keep
 	./caddy list-modules --packages --skip-standard | awk '$$2 ~ "^$(MODULE)" {print $$1}' | sort | diff -u testdata/modules.txt -
 
 .PHONY: docs
-docs: need-go ## Write the generated pages: docs/metrics.md, docs/options.md
-	$(GOTEST) ./docs -update
+docs: need-cc ## Write the generated pages: docs/metrics.md, docs/options.md
+	$(GOTEST) ./modules/postgres -run Docs -update
 
 .PHONY: help
 help: ## This text
