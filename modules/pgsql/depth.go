@@ -1,7 +1,8 @@
 package pgsql
 
 // maxNesting bounds how deep the tree of a text may be: the parser, and the code that carries its tree over, recurse
-// over it on the stack of a thread, without a limit of their own.
+// over it on the stack of a thread, without a limit of their own. At the bound they take less than 2 MiB of the 8 MiB
+// that a thread usually has (ulimit -s).
 const maxNesting = 1000
 
 // level counts what may nest within one pair of parentheses, brackets, or CASE … END.

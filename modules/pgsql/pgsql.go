@@ -29,6 +29,8 @@ type Options struct {
 const (
 	defaultCacheBytes = 64 << 20
 	defaultParseLimit = 1 << 20
+	// largeText is the size in bytes from which a parse takes milliseconds.
+	largeText = 64 << 10
 )
 
 // Classifier classifies texts and remembers their classes. It is safe for concurrent use.
@@ -36,8 +38,8 @@ type Classifier struct {
 	opts  Options
 	cache *cache
 	// slots bounds how many texts are parsed at a time: each holds a thread, and the tree takes far more memory than the
-	// text.
-	slots chan struct{}
+	// text. Texts over largeText have one slot of their own, so that they keep nobody waiting.
+	slots, largeSlot chan struct{}
 }
 
 // New returns a Classifier with an empty cache.
@@ -48,7 +50,12 @@ func New(opts Options) *Classifier {
 	if opts.ParseLimit <= 0 {
 		opts.ParseLimit = defaultParseLimit
 	}
-	return &Classifier{opts: opts, cache: newCache(opts.CacheBytes), slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Classifier{
+		opts:      opts,
+		cache:     newCache(opts.CacheBytes),
+		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		largeSlot: make(chan struct{}, 1),
+	}
 }
 
 // keyBuffers lend the memory that keys are written to.
@@ -157,9 +164,13 @@ func (c *Classifier) missText(sql []byte, key *keyBuffer) *Class {
 
 // classify parses a text and settles what does not come from the tree.
 func (c *Classifier) classify(sql []byte, key *keyBuffer) *Class {
-	c.slots <- struct{}{}
+	slots := c.slots
+	if len(sql) > largeText {
+		slots = c.largeSlot
+	}
+	slots <- struct{}{}
 	class := protect(func() *Class { return c.parse(sql) })
-	<-c.slots
+	<-slots
 	if class.Route = leadingRoute(sql); class.Route != "" {
 		class.ConstDependent = true
 	}
