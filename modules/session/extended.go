@@ -14,6 +14,7 @@ type batch struct {
 	frames   []byte
 	classes  []*pgsql.Class // of the statements bound or parsed in it
 	merged   pgsql.Class
+	binds    bool    // a Bind or a message about a portal is in it: more than preparing
 	executes bool    // an Execute is in it
 	undo     []reply // what its messages did to the session's statements, for a second attempt
 }
@@ -27,7 +28,7 @@ func (b *batch) reset() {
 	b.frames = b.frames[:0]
 	clear(b.classes)
 	clear(b.undo)
-	b.classes, b.executes, b.undo = b.classes[:0], false, b.undo[:0]
+	b.classes, b.binds, b.executes, b.undo = b.classes[:0], false, false, b.undo[:0]
 }
 
 // add copies a frame.
@@ -105,13 +106,18 @@ func (s *Session) gather(typ byte, body []byte) error {
 		if err != nil {
 			return fatalFrom(err)
 		}
+		s.batch.binds = true
 		if !s.batch.parses(name) {
 			if stmt := s.statements.lookup(name); stmt != nil {
 				s.batch.classes = append(s.batch.classes, stmt.class)
 			}
 		}
 	case pgwire.MsgExecute:
-		s.batch.executes = true
+		s.batch.executes, s.batch.binds = true, true
+	case pgwire.MsgDescribe, pgwire.MsgClose:
+		if len(body) > 0 && body[0] == 'P' {
+			s.batch.binds = true
+		}
 	}
 	s.batch.add(typ, body)
 	return nil
@@ -167,7 +173,11 @@ func (s *Session) runBatch(synced bool) error {
 	if s.answerBatch(req) {
 		return s.flush()
 	}
-	if !synced && s.batch.executes {
+	switch {
+	case !s.batch.binds && !s.lease.held() && !s.segment:
+		// Preparing binds nothing: any server can do it, and a Flush need not keep it.
+		req.prepare, req.class = true, anyRead
+	case !synced && s.batch.executes:
 		// The rest of this implicit transaction is not known yet.
 		req.class = s.batch.strict()
 	}
@@ -217,7 +227,7 @@ func (s *Session) sendFrames(c *pool.Conn, frames []byte) error {
 
 // sendMessage writes one message of the extended protocol for the client.
 func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nolint:funlen // one case per message
-	s.segment = true
+	s.segment = !s.request.prepare
 	switch typ {
 	case pgwire.MsgParse:
 		return s.sendParse(c, body)
@@ -259,6 +269,11 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nol
 		c.W.Sync()
 		s.queue.push(reply{expect: expectSync})
 	case pgwire.MsgFlush:
+		if s.request.prepare {
+			c.W.Sync()
+			s.queue.push(reply{expect: expectSync, action: drop})
+			break
+		}
 		c.W.Frame(typ, body)
 	}
 	return nil

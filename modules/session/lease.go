@@ -134,6 +134,10 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	r.Mark = s.mark
 	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
 	r.Consistency = s.cluster.Settings().Consistency
+	if s.request.prepare {
+		r.ExplicitTx, r.ReadOnlyTx = false, false
+		return r
+	}
 	r.ExplicitTx = s.tx.open || class.Effects&pgsql.TxBegin != 0
 	r.ReadOnlyTx = s.readOnlyTx(class)
 	return r
@@ -211,7 +215,6 @@ func (s *Session) release() {
 	s.clearActive()
 	s.lease = lease{}
 	s.pins = 0
-	s.tx = transaction{}
 	s.heldSince.Store(0)
 	c.Release()
 }

@@ -164,13 +164,23 @@ func (s *Session) ready(c *pool.Conn, r reply, expected bool) error {
 	}
 	c.SetStatus(body[0])
 	if r.action == forward {
-		s.status = body[0]
-		if s.turn.refused == nil {
-			s.w.ReadyForQuery(body[0])
-		}
+		s.told(body[0])
 	}
 	s.queue.pop()
 	return nil
+}
+
+// told gives the client its ReadyForQuery. A turn that only prepared leaves the transaction open that no server knows of, and its
+// failure fails it.
+func (s *Session) told(status byte) {
+	if !s.request.prepare {
+		s.status = status
+	} else if s.turn.failed != "" && s.tx.open && s.turn.refused == nil {
+		s.failTransaction()
+	}
+	if s.turn.refused == nil {
+		s.w.ReadyForQuery(s.status)
+	}
 }
 
 // commandComplete looks at the command tag for what the session must know; the frame stays to be forwarded.
@@ -326,7 +336,13 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	if s.turn.refused != nil {
 		return true // what follows the first refusal is not forwarded either
 	}
-	if s.tx.open || s.pins != 0 || s.segment || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
+	if s.pins != 0 || s.segment || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
+		return false
+	}
+	if s.request.prepare {
+		return true // a replica may not have the table yet: the primary has the last word
+	}
+	if s.tx.open {
 		return false
 	}
 	return refusesWrites(e.Code) && !s.defaultReadOnly() || isRecoveryConflict(e.Code)

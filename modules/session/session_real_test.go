@@ -54,6 +54,9 @@ func TestReadsRunOnReplicasAndWritesOnThePrimary(t *testing.T) {
 	if value[bool](t, c, "insert into routed values (2) returning pg_is_in_recovery()") {
 		t.Error("an insert ran on a replica")
 	}
+	if err := pg.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	other := p.connect(t, "")
 	if !value[bool](t, other, "select pg_is_in_recovery() from routed limit 1") {
 		t.Error("a read of another session ran on the primary")

@@ -13,13 +13,14 @@ import (
 
 // request is one turn's input: what to send, replayable as long as it is held in memory.
 type request struct {
-	class  *pgsql.Class
-	query  []byte // the body of a simple Query, borrowed from the reader; nil for extended messages, which are in Session.batch
-	typ    byte   // the message that is streamed from the client; 0 when everything is in memory
-	simple bool   // the turn ends with the request's own ReadyForQuery
-	sync   bool   // a batch that ends with Sync
-	size   int    // of the body of the message that is streamed
-	duplex bool   // the rest of the segment is fed while the server answers
+	class   *pgsql.Class
+	query   []byte // the body of a simple Query, borrowed from the reader; nil for extended messages, which are in Session.batch
+	typ     byte   // the message that is streamed from the client; 0 when everything is in memory
+	simple  bool   // the turn ends with the request's own ReadyForQuery
+	sync    bool   // a batch that ends with Sync
+	size    int    // of the body of the message that is streamed
+	prepare bool   // a batch that only prepares: it leaves transaction and session as they are
+	duplex  bool   // the rest of the segment is fed while the server answers
 }
 
 // turn is what is known of the request that runs.
@@ -158,7 +159,7 @@ func (s *Session) putInFront(c *pool.Conn) error {
 		s.ownQuery(c, "DISCARD SEQUENCES", ownSettings)
 		st.sequencesOf = s.id
 	}
-	if s.begin.pending() {
+	if s.begin.pending() && !s.request.prepare {
 		s.ownQuery(c, string(s.begin.text), ownBegin)
 		s.turn.beganHere = true
 	}
@@ -197,6 +198,9 @@ func (s *Session) await(c *pool.Conn) error {
 func (s *Session) finish(req *request) error {
 	c := s.lease.conn
 	s.observe(req.class)
+	if req.prepare {
+		return s.finishPrepare(req, c)
+	}
 	s.notePins(req.class)
 	if s.turn.beganHere {
 		s.begin.clear()
@@ -225,6 +229,16 @@ func (s *Session) finish(req *request) error {
 		return s.settle(c)
 	}
 	if s.pins == 0 {
+		s.release()
+	}
+	return s.flush()
+}
+
+// finishPrepare ends a turn that only prepared. Its connection goes back at once, even when a deferred BEGIN waits for the first
+// statement.
+func (s *Session) finishPrepare(req *request, c *pool.Conn) error {
+	s.skipping = !req.sync && s.turn.failed != ""
+	if s.pins == 0 && c.Status() == 'I' {
 		s.release()
 	}
 	return s.flush()
@@ -294,7 +308,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 		return false, s.endRequest(req)
 	}
 	s.route.Tried = append(s.route.Tried, b)
-	if refusesWrites(e.Code) {
+	if refusesWrites(e.Code) || req.prepare {
 		s.labels.retries.correction.Inc()
 		s.forced = true
 	} else {
@@ -309,7 +323,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 // an autocommit read of which no reply byte reached the client.
 func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, error) {
 	s.undoPending(nil)
-	inTx := s.tx.open && !s.turn.beganHere
+	inTx := s.tx.open && !s.turn.beganHere && !req.prepare
 	pinned := s.pins
 	backend := s.lease.member.Backend
 	s.lease.taint("lost")
@@ -323,7 +337,7 @@ func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, e
 		s.segment = false
 		return true, nil
 	}
-	return false, s.reportLoss(req, lost, inTx, pinned)
+	return false, s.reportLoss(req, lost, pinned)
 }
 
 // replayable tells whether the request can be sent again: it is still in memory.
@@ -333,7 +347,7 @@ func (req *request) replayable() bool { return req.typ == 0 && !req.duplex }
 func (s *Session) clientSaw() bool { return s.w.Sent() != s.turn.sent }
 
 // reportLoss tells the client that its server connection is gone.
-func (s *Session) reportLoss(req *request, lost *lostError, inTx bool, pinned pgsql.Effects) error {
+func (s *Session) reportLoss(req *request, lost *lostError, pinned pgsql.Effects) error {
 	if s.turn.torn {
 		if s.clientSaw() {
 			return lost // half a frame is out: nothing can be said any more
@@ -349,7 +363,7 @@ func (s *Session) reportLoss(req *request, lost *lostError, inTx bool, pinned pg
 		return errPinLost(pinned, lost)
 	}
 	s.w.Error(errLost(req.class, lost))
-	if inTx && req.class.Effects&pgsql.TxEnd == 0 {
+	if s.tx.open && req.class.Effects&pgsql.TxEnd == 0 {
 		s.failTransaction()
 	} else {
 		s.tx = transaction{}

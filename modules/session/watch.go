@@ -236,6 +236,7 @@ func (s *Session) heldLost(lost *lostError) error {
 	if pins != 0 {
 		return errPinLost(pins, lost)
 	}
+	s.tx = transaction{}
 	if inTx {
 		s.failTransaction()
 		s.tx.lost = lost
