@@ -296,7 +296,7 @@ func TestUsersHavePasswordsOrVerifiers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBed(t, nil)
+	b := newBed(t, map[string]*server{"pg1": primaryAt(1, 1)})
 	b.Claim(s).Release()
 	if s := b.Secret("alice"); s.Password != "wonderland" {
 		t.Error("the password of alice does not log her in")

@@ -34,6 +34,9 @@ type outcome struct {
 	err   error         // nil: facts hold
 }
 
+// fastProbes is how many probes at the fast interval follow an alarm.
+const fastProbes = 10
+
 func newMonitor(b *Backend, p prober) *monitor {
 	return &monitor{
 		b: b, prober: p,
@@ -65,7 +68,7 @@ func (m *monitor) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-m.alarmed:
-			m.fastUntil = Now().Add(s.Interval)
+			m.fastUntil = Now().Add(fastProbes * s.FastInterval)
 			probe.Reset(max(0, s.FastInterval-m.probedAt.Since()))
 		case <-probe.C:
 			m.probe(ctx, s)

@@ -45,7 +45,12 @@ type verifiers struct {
 type verified struct {
 	verifier *pgauth.Verifier // nil: there is no such user, or none with a SCRAM verifier
 	at       Mark
+	doubted  bool // a client's proof did not match it
 }
+
+// doubtAfter is the age from which a doubted verifier is asked for again: failed logins, which anybody can provoke, cause no more
+// queries than that.
+const doubtAfter = 5 * time.Second
 
 // flight is a query under way.
 type flight struct {
@@ -94,6 +99,9 @@ func (c *Cluster) Verifier(ctx context.Context, user string) (*pgauth.Verifier, 
 
 // fresh tells whether what was found still holds.
 func (f *verified) fresh(s *Settings) bool {
+	if f.doubted && f.at.Since() >= doubtAfter {
+		return false
+	}
 	if f.verifier == nil {
 		return f.at.Since() < s.verify.missingTTL
 	}
@@ -139,8 +147,21 @@ func sameVerifier(a, b *pgauth.Verifier) bool {
 	return a != nil && b != nil && bytes.Equal(a.StoredKey, b.StoredKey)
 }
 
-// ForgetVerifier drops what is known of the user after a failed login: the
-// password may have been changed. The next login asks the servers again.
+// DoubtVerifier says that a client's proof did not match the user's verifier: the
+// password may have been changed, so that the next login asks the servers again,
+// at most every few seconds. The keys of sessions that are in stay: a failed proof
+// is nobody's word against them.
+func (c *Cluster) DoubtVerifier(user string) {
+	v := &c.verifiers
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if found := v.mu.byUser[user]; found != nil {
+		found.doubted = true
+	}
+}
+
+// ForgetVerifier drops what is known of the user, verifier and keys, after a server
+// has refused the keys. The next login asks the servers again.
 func (c *Cluster) ForgetVerifier(user string) {
 	v := &c.verifiers
 	v.mu.Lock()
