@@ -224,9 +224,6 @@ func isFalse(v string) bool {
 	return false
 }
 
-// mockSeed makes the salts that unknown users are shown; it is the process's own.
-var mockSeed = []byte(nil)
-
 // authenticate lets the client prove who it is, as the cluster asks for it.
 func (s *Session) authenticate() error {
 	if s.cluster.Authentication() != cluster.AuthTrust {
@@ -237,10 +234,11 @@ func (s *Session) authenticate() error {
 			s.logger.Warn("read verifier", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
 			return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the password of user %q can not be checked now", s.identity.User)
 		}
-		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, mockSeed)
+		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, nil)
 		if err != nil {
-			if errors.As(err, new(*pgwire.Error)) {
-				s.cluster.ForgetVerifier(s.identity.User)
+			var e *pgwire.Error
+			if errors.As(err, &e) && e.Code == pgwire.CodeInvalidPassword {
+				s.cluster.DoubtVerifier(s.identity.User)
 			}
 			return err
 		}
