@@ -97,6 +97,7 @@ type Session struct {
 	turn       turn
 	route      routing.Request
 	feed       feed       // the second direction, client to server
+	ear        ear        // listens to a held server connection while the client is silent
 	segMu      sync.Mutex // guards statements, portals and skipping while the turn is duplex
 	failed     []reply    // scratch of segmentFailed
 

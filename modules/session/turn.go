@@ -107,6 +107,9 @@ func (s *Session) attempt(req *request, fresh bool) error {
 
 // failureOf is what the backend's circuit is told: failures of the server, never of the client.
 func failureOf(err error) error {
+	if err == nil {
+		return nil
+	}
 	var lost *lostError
 	if errors.As(err, &lost) {
 		return lost

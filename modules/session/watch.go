@@ -68,14 +68,13 @@ func (s *Session) look() {
 // nextFrame waits for the client's next message. While a server connection is held, what the server says unasked reaches the client
 // in the meantime.
 func (s *Session) nextFrame() (typ byte, n int, err error) {
-	var ear ear
 	if s.closing.Load() && s.idle() {
 		return 0, 0, errShutdown()
 	}
 	if s.lease.held() && s.r.Buffered() == 0 {
 		s.heldSince.Store(monotonic())
 		if s.pins&pgsql.Listen != 0 {
-			ear.open(s)
+			s.ear.open(s)
 		}
 	}
 	for {
@@ -83,14 +82,16 @@ func (s *Session) nextFrame() (typ byte, n int, err error) {
 		if err == nil || !isTimeout(err) {
 			break
 		}
-		if stop := s.wakeUp(&ear); stop != nil {
+		if stop := s.wakeUp(); stop != nil {
 			err = stop
 			break
 		}
 	}
 	s.heldSince.Store(0)
-	if e := s.afterHearing(ear.close(s)); err == nil && e != nil {
-		return 0, 0, e
+	if s.ear.done != nil {
+		if e := s.afterHearing(s.ear.close(s)); err == nil && e != nil {
+			return 0, 0, e
+		}
 	}
 	return typ, n, err
 }
@@ -105,12 +106,12 @@ func (s *Session) afterHearing(err error) error {
 }
 
 // wakeUp handles a read of the client that was interrupted: by the drain, by the watch or by the ear.
-func (s *Session) wakeUp(ear *ear) error {
+func (s *Session) wakeUp() error {
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
 		return &goneError{err}
 	}
-	if ear.ended() {
-		if err := s.afterHearing(ear.close(s)); err != nil {
+	if s.ear.ended() {
+		if err := s.afterHearing(s.ear.close(s)); err != nil {
 			return err
 		}
 	}
@@ -118,7 +119,7 @@ func (s *Session) wakeUp(ear *ear) error {
 		return errShutdown()
 	}
 	if s.woken.Swap(false) && s.lease.held() {
-		ear.open(s)
+		s.ear.open(s)
 	}
 	return nil
 }
