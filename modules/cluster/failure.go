@@ -52,7 +52,7 @@ func IsFailure(err error) bool {
 		return failureCodes[pg.Code] || (pg.Code == pgwire.CodeProtocolViolation && pg.Raw == nil)
 	}
 	if errors.As(err, new(*pool.DialError)) {
-		return !errors.Is(err, context.Canceled) && !errors.Is(err, errLeaving)
+		return !errors.Is(err, context.Canceled) && !errors.Is(err, errLeaving) && !errors.Is(err, pool.ErrClosed)
 	}
 	return isNetworkFailure(err)
 }
