@@ -262,6 +262,9 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		s.w.Frame(pgwire.MsgError, body)
 	}
 	s.turn.failed = e.Code
+	if cluster.IsFailure(e) {
+		s.turn.illness = e
+	}
 	s.labels.sqlError(e.Code)
 	if r.expect == expectQuery || r.expect == expectSync {
 		return nil

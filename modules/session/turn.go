@@ -31,6 +31,7 @@ type turn struct {
 	replied   bool          // the server has answered something
 	latency   time.Duration // until its first reply byte
 	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
+	illness   error         // an error of the server that speaks against the server itself
 	own       *pgwire.Error // one of our own queries failed
 	completed bool          // a statement of the client's completed
 	failed    string        // SQLSTATE of the error forwarded last
@@ -99,16 +100,17 @@ func (s *Session) attempt(req *request, fresh bool) error {
 	if !ok && fresh {
 		return errNoTrial
 	}
-	s.turn.replied, s.turn.latency, s.turn.refused, s.turn.own = false, 0, nil, nil
+	s.turn.replied, s.turn.latency = false, 0
+	s.turn.refused, s.turn.own, s.turn.illness = nil, nil, nil
 	err := s.exchange(req, c)
-	b.EndTurn(work, s.turn.latency, failureOf(err))
+	b.EndTurn(work, s.turn.latency, s.failureOf(err))
 	return err
 }
 
 // failureOf is what the backend's circuit is told: failures of the server, never of the client.
-func failureOf(err error) error {
+func (s *Session) failureOf(err error) error {
 	if err == nil {
-		return nil
+		return s.turn.illness
 	}
 	var lost *lostError
 	if errors.As(err, &lost) {
