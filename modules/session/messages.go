@@ -1,0 +1,210 @@
+package session
+
+import (
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// sendBatch writes the gathered messages, with the client's statement names replaced by shared ones, and notes the replies.
+func (s *Session) sendBatch(req *request, c *pool.Conn) error {
+	if !req.duplex {
+		return s.sendFrames(c, s.batch.frames)
+	}
+	s.segment = true
+	return s.feed.start(s, c, feedSegment, false)
+}
+
+// sendFrames writes gathered frames.
+func (s *Session) sendFrames(c *pool.Conn, frames []byte) error {
+	for len(frames) > 0 {
+		typ, body, rest := nextFrame(frames)
+		if err := s.sendMessage(c, typ, body); err != nil {
+			return err
+		}
+		frames = rest
+	}
+	return nil
+}
+
+// sendMessage writes one message of the extended protocol for the client.
+func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nolint:funlen // one case per message
+	s.segment = !s.request.prepare
+	switch typ {
+	case pgwire.MsgParse:
+		return s.sendParse(c, body)
+	case pgwire.MsgBind:
+		portal, name, rest, err := pgwire.DecodeBind(body)
+		if err != nil {
+			return fatalFrom(err)
+		}
+		server := s.know(c, name)
+		c.W.Begin(pgwire.MsgBind)
+		c.W.Bytes(portal)
+		c.W.Byte(0)
+		c.W.String(server)
+		c.W.Bytes(body[rest:])
+		c.W.End()
+		s.queue.push(reply{expect: expectBind})
+	case pgwire.MsgDescribe:
+		kind, name, err := pgwire.DecodeTarget(body)
+		if err != nil {
+			return fatalFrom(err)
+		}
+		if kind != 'S' {
+			c.W.Frame(typ, body)
+		} else {
+			server := s.know(c, name)
+			c.W.Begin(pgwire.MsgDescribe)
+			c.W.Byte('S')
+			c.W.String(server)
+			c.W.End()
+		}
+		s.queue.push(reply{expect: expectDescribe})
+	case pgwire.MsgExecute:
+		c.W.Frame(typ, body)
+		s.queue.push(reply{expect: expectExecute})
+	case pgwire.MsgClose:
+		return s.sendClose(c, body)
+	case pgwire.MsgSync:
+		s.segment = false
+		c.W.Sync()
+		s.queue.push(reply{expect: expectSync})
+	case pgwire.MsgFlush:
+		if s.request.prepare {
+			c.W.Sync()
+			s.queue.push(reply{expect: expectSync, action: drop})
+			break
+		}
+		c.W.Frame(typ, body)
+	}
+	return nil
+}
+
+// sendClose closes a portal at the server. A statement is only forgotten by the session: other sessions may use it.
+func (s *Session) sendClose(c *pool.Conn, body []byte) error {
+	kind, name, err := pgwire.DecodeTarget(body)
+	if err != nil {
+		return fatalFrom(err)
+	}
+	if kind != 'S' {
+		c.W.Frame(pgwire.MsgClose, body)
+		s.queue.push(reply{expect: expectClose})
+		return nil
+	}
+	prev := s.statements.set(string(name), nil)
+	s.expectNamed(reply{expect: expectClose, action: answer, prev: prev, named: prev != nil})
+	return nil
+}
+
+// sendParse makes the client's name stand for a statement. A server connection that knows the statement is not asked again.
+func (s *Session) sendParse(c *pool.Conn, body []byte) error {
+	name, sql, types, err := pgwire.DecodeParse(body)
+	if err != nil {
+		return fatalFrom(err)
+	}
+	if len(name) == 0 {
+		s.parseUnnamed(c, sql, types)
+		return nil
+	}
+	if prev := s.statements.named[string(name)]; prev != nil {
+		// Taken: the server is made to say so, so that the transaction fails there too.
+		server := s.know(c, name)
+		c.W.Parse(server, prev.text, prev.types)
+		s.queue.push(reply{expect: expectParse, dup: true, stmt: prev})
+		return nil
+	}
+	stmt := s.newStatement(name, sql, types)
+	s.statements.set(stmt.name, stmt)
+	r := reply{expect: expectParse, stmt: stmt, named: true}
+	switch {
+	case !c.Knows(stmt.shared):
+		s.learn(c, stmt)
+		c.W.Parse(stmt.shared, stmt.text, stmt.types)
+		r.known = stmt.shared
+	case s.status == 'E':
+		// In a failed transaction the server must refuse it: the unnamed statement stands in.
+		c.SetUnnamed(0)
+		c.W.Parse("", stmt.text, stmt.types)
+	default:
+		r.action = answer
+	}
+	s.expectNamed(r)
+	return nil
+}
+
+// newStatement copies what a Parse says.
+func (s *Session) newStatement(name, sql, types []byte) *statement {
+	stmt := &statement{name: string(name), text: string(sql), types: append([]byte(nil), types...), class: s.classifyExact(sql)}
+	if len(name) == 0 {
+		s.statements.next++
+		stmt.id = s.id<<24 | s.statements.next&(1<<24-1)
+		return stmt
+	}
+	stmt.shared = sharedName(sql, types, s.settings)
+	return stmt
+}
+
+// parseUnnamed prepares the unnamed statement.
+func (s *Session) parseUnnamed(c *pool.Conn, sql, types []byte) {
+	stmt := s.statements.unnamed
+	prev := stmt
+	if !stmt.matches(sql, types) || stmt.class != s.classifyExact(sql) {
+		stmt = s.newStatement(nil, sql, types)
+		s.statements.unnamed = stmt
+	}
+	c.W.Parse("", stmt.text, stmt.types)
+	c.SetUnnamed(stmt.id)
+	s.expectNamed(reply{expect: expectParse, stmt: stmt, prev: prev, named: true})
+}
+
+// expectNamed expects the reply to a message that changes what a client's name stands for.
+func (s *Session) expectNamed(r reply) {
+	if r.named {
+		s.batch.undo = append(s.batch.undo, r)
+	}
+	s.queue.push(r)
+}
+
+// know makes sure that the server connection knows the client's statement, with a Parse in front if it does not, and returns the
+// name to use there. A name nobody prepared is sent as it is: the server raises 26000.
+func (s *Session) know(c *pool.Conn, name []byte) string {
+	stmt := s.statements.lookup(name)
+	if stmt == nil {
+		if len(name) == 0 {
+			s.dropUnnamed(c)
+		}
+		return foreignName(string(name))
+	}
+	if stmt.shared == "" {
+		if c.Unnamed() != stmt.id {
+			c.W.Parse("", stmt.text, stmt.types)
+			c.SetUnnamed(stmt.id)
+			s.queue.push(reply{expect: expectParse, action: drop, stmt: stmt})
+		}
+		return ""
+	}
+	if !c.Knows(stmt.shared) {
+		s.learn(c, stmt)
+		c.W.Parse(stmt.shared, stmt.text, stmt.types)
+		s.queue.push(reply{expect: expectParse, action: drop, stmt: stmt, known: stmt.shared})
+	}
+	return stmt.shared
+}
+
+// learn notes that the server connection is about to know a statement and closes those it has too many of.
+func (s *Session) learn(c *pool.Conn, stmt *statement) {
+	for _, evicted := range c.Learn(stmt.shared) {
+		c.W.Close('S', evicted)
+		s.queue.push(reply{expect: expectClose, action: drop})
+	}
+}
+
+// dropUnnamed makes sure that the server connection holds no unnamed statement of another session.
+func (s *Session) dropUnnamed(c *pool.Conn) {
+	if c.Unnamed() == 0 {
+		return
+	}
+	c.SetUnnamed(0)
+	c.W.Close('S', "")
+	s.queue.push(reply{expect: expectClose, action: drop})
+}
