@@ -67,8 +67,8 @@ integration: need-postgresql $(VENV)/ready $(REPORT) ## Real servers and drivers
 	$(INTEGRATION) FAIRWAY_PGBENCH_SECONDS=$(PGBENCH_SECONDS) $(GOTEST) -p 1 -count=1 -timeout 60m -json ./integration/... | $(REPORT)
 
 .PHONY: golden
-golden: need-go ## Rewrite the golden files
-	$(GOTEST) ./caddyfile/... ./modules/... . -run 'Golden|Adapt|Errors|Modules' -update
+golden: need-cc ## Rewrite the golden files and the generated pages
+	$(GOTEST) . ./modules/postgres ./modules/demo -run 'Golden|Docs' -update
 
 .PHONY: fuzz
 fuzz: need-cc ## Each fuzz target for FUZZTIME=30s
