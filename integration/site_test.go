@@ -1,0 +1,379 @@
+package integration_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/caddyserver/caddy/v2"
+	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile" // POST /load
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	_ "github.com/caddyserver/caddy/v2/modules/logging"
+	_ "github.com/caddyserver/caddy/v2/modules/metrics"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgtest"
+	_ "github.com/fairwaydb/fairway/modules/postgres" // what is tested
+)
+
+// host is the Caddy of this process.
+var host *caddyHost
+
+// caddyHost is what Caddy is told and where it can be asked.
+type caddyHost struct {
+	dir   string
+	admin string // host:port of the admin API
+	sites map[string]*site
+	grace time.Duration // an option of the app that means nothing while Caddy runs: reloads vary it
+}
+
+// site is one cluster of servers, its configuration, and the address where clients reach it.
+type site struct {
+	name    string
+	addr    string
+	servers *pgtest.Cluster
+	config  *cluster.Config
+}
+
+// startCaddy chooses the address of the admin API. Caddy itself starts with the first configuration.
+func startCaddy(dir string) (*caddyHost, error) {
+	admin, err := freeAddress()
+	return &caddyHost{dir: dir, admin: admin, sites: make(map[string]*site), grace: 2 * time.Second}, err
+}
+
+// freeAddress returns an address on the loopback interface that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// newSite makes a site of all servers of a cluster, with the defaults of every option but those that keep tests short.
+func newSite(name string, servers *pgtest.Cluster) *site {
+	addr, err := freeAddress()
+	if err != nil {
+		panic(err)
+	}
+	config := &cluster.Config{
+		Backends:                 make(map[string]*cluster.BackendConfig),
+		Credentials:              &cluster.CredentialsConfig{User: monitorRole},
+		Auth:                     &cluster.AuthConfig{Mode: "trust"},
+		Health:                   &cluster.HealthConfig{SlowStart: caddy.Duration(2 * time.Second)},
+		InsecureLiteralPasswords: true,
+	}
+	for _, n := range servers.Nodes() {
+		config.Backends[n.Name()] = &cluster.BackendConfig{Address: n.Addr()}
+	}
+	return &site{name: name, addr: addr, servers: servers, config: config}
+}
+
+// document is the whole configuration as JSON.
+func (h *caddyHost) document() []byte {
+	clusters, listeners := map[string]any{}, map[string]any{}
+	for name, s := range h.sites {
+		clusters[name] = s.config
+		listeners[name] = map[string]any{
+			"listen": []string{"pg/" + s.addr},
+			"routes": []any{map[string]any{"handle": []any{map[string]any{"handler": "postgres", "cluster": name}}}},
+		}
+	}
+	document, err := json.Marshal(map[string]any{
+		"admin":   map[string]any{"listen": h.admin, "config": map[string]any{"persist": false}},
+		"storage": map[string]any{"module": "file_system", "root": filepath.Join(h.dir, "caddy")},
+		"logging": map[string]any{"logs": map[string]any{"default": map[string]any{
+			"writer": map[string]any{"output": "file", "filename": h.logFile(), "roll": false},
+		}}},
+		"apps": map[string]any{
+			"postgres": map[string]any{"clusters": clusters, "grace_period": caddy.Duration(h.grace)},
+			"layer4":   map[string]any{"servers": listeners},
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return document
+}
+
+// reload gives Caddy the whole configuration, as `caddy reload` does.
+func (h *caddyHost) reload(t testing.TB) {
+	t.Helper()
+	h.call(t, http.MethodPost, "/load", h.document(), nil)
+}
+
+// call asks the admin API; any status but 200 fails the test. The reply is decoded into v unless that is nil.
+func (h *caddyHost) call(t testing.TB, method, path string, body []byte, v any) {
+	t.Helper()
+	status, reply, err := h.ask(method, path, body)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("%s %s: status %d, %v: %s", method, path, status, err, reply)
+	}
+	if v != nil {
+		if err := json.Unmarshal(reply, v); err != nil {
+			t.Fatalf("%s %s: %v: %s", method, path, err, reply)
+		}
+	}
+}
+
+// adminClient keeps no connection: each reload is a new admin server.
+var adminClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func (h *caddyHost) ask(method, path string, body []byte) (status int, reply []byte, err error) {
+	request, err := http.NewRequestWithContext(context.Background(), method, "http://"+h.admin+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := adminClient.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	reply, err = io.ReadAll(response.Body)
+	return response.StatusCode, reply, errors.Join(err, response.Body.Close())
+}
+
+// verdict looks for what no test would see: sessions that panicked.
+func (h *caddyHost) verdict() error {
+	metrics, err := h.metrics()
+	if err != nil {
+		return err
+	}
+	if n := metrics.sum("caddy_postgres_panics_total"); n != 0 {
+		return fmt.Errorf("%v sessions panicked", n)
+	}
+	return nil
+}
+
+// stop takes the configuration out. One without an admin API comes in between, for Stop leaves that open.
+func (h *caddyHost) stop() error {
+	return errors.Join(caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true), caddy.Stop())
+}
+
+func (h *caddyHost) logFile() string { return filepath.Join(h.dir, "caddy.log") }
+
+// logTail returns the last lines of Caddy's log.
+func (h *caddyHost) logTail(lines int) string {
+	text, err := os.ReadFile(h.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.SplitAfter(string(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "")
+}
+
+// startSite starts servers of its own for a test and serves them until its end. change adapts the configuration.
+func startSite(t *testing.T, o pgtest.Options, change func(*site)) *site {
+	t.Helper()
+	servers, err := pgtest.Start(context.WithoutCancel(t.Context()), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := servers.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := prepare(servers); err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, strings.ToLower(t.Name()), servers, change)
+}
+
+// serve adds a site before servers that run already, and removes it at the end of the test.
+func serve(t *testing.T, name string, servers *pgtest.Cluster, change func(*site)) *site {
+	t.Helper()
+	s := newSite(name, servers)
+	if change != nil {
+		change(s)
+	}
+	host.sites[name] = s
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of Caddy's log:\n%s", host.logTail(25))
+		}
+		delete(host.sites, name)
+		host.reload(t)
+	})
+	host.reload(t)
+	s.awaitReady(t, len(servers.Replicas()))
+	return s
+}
+
+// backend is a backend as the admin API shows it.
+type backend struct {
+	Name     string  `json:"name"`
+	Role     string  `json:"role"`
+	State    string  `json:"state"`
+	Reason   string  `json:"reason"`
+	Fit      bool    `json:"fit"`
+	Circuit  string  `json:"circuit"`
+	Weight   float64 `json:"weight"`
+	Timeline uint32  `json:"timeline"`
+	Pools    []struct {
+		User string `json:"user"`
+		Open int    `json:"open"`
+	} `json:"pools"`
+}
+
+// view is a cluster as the admin API shows it.
+type view struct {
+	Primary  *string   `json:"primary"`
+	Backends []backend `json:"backends"`
+}
+
+// backend returns the backend of that name, the zero value when there is none.
+func (v *view) backend(name string) backend {
+	for _, b := range v.Backends {
+		if b.Name == name {
+			return b
+		}
+	}
+	return backend{}
+}
+
+// String is short, for failures.
+func (v *view) String() string {
+	primary := "none"
+	if v.Primary != nil {
+		primary = *v.Primary
+	}
+	var all strings.Builder
+	for _, b := range v.Backends {
+		fmt.Fprintf(&all, "; %s %s %s circuit %s fit %v weight %.2f %s", b.Name, b.Role, b.State, b.Circuit, b.Fit, b.Weight, b.Reason)
+	}
+	return "primary " + primary + all.String()
+}
+
+// look asks the admin API for the site's cluster.
+func (s *site) look(t testing.TB) *view {
+	t.Helper()
+	v := new(view)
+	host.call(t, http.MethodGet, "/postgres/clusters/"+s.name, nil, v)
+	return v
+}
+
+// awaitReady waits until there is a primary and so many replicas serve reads at full weight.
+func (s *site) awaitReady(t testing.TB, replicas int) {
+	t.Helper()
+	await(t, 30*time.Second, fmt.Sprintf("cluster %s is ready with %d replicas", s.name, replicas), func() (string, bool) {
+		v, fit := s.look(t), 0
+		for _, b := range v.Backends {
+			if b.Fit && b.Weight >= 1 {
+				fit++
+			}
+		}
+		return v.String(), v.Primary != nil && fit == replicas
+	})
+}
+
+// await polls until something holds; what it last said is in the failure.
+func await(t testing.TB, limit time.Duration, what string, holds func() (said string, ok bool)) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		said, ok := holds()
+		if ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("not within %v: %s; last: %s", limit, what, said)
+		}
+	}
+}
+
+// connString is what libpq and the drivers call a connection string.
+func (s *site) connString(user, database string) string {
+	ip, port, _ := net.SplitHostPort(s.addr)
+	return fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable", ip, port, user, database)
+}
+
+// connect opens a connection as the ordinary program; it is closed when the test ends. extra is more of a connection
+// string.
+func (s *site) connect(t testing.TB, extra string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), s.connString(appRole, appRole)+" "+extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+// table creates a table by way of the proxy, anew if it exists, and waits until all replicas have it.
+func (s *site) table(t testing.TB, name, columns string) {
+	t.Helper()
+	c := s.connect(t, "")
+	do(t, c, "drop table if exists "+name)
+	do(t, c, "create table "+name+" ("+columns+")")
+	if err := s.servers.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close(t.Context())
+}
+
+// replicas returns the names of the replicas, sorted.
+func (s *site) replicas() []string {
+	names := make(map[string]bool)
+	for _, n := range s.servers.Replicas() {
+		names[n.Name()] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// do runs a statement that must succeed.
+func do(t testing.TB, c *pgx.Conn, sql string, args ...any) pgconn.CommandTag {
+	t.Helper()
+	tag, err := c.Exec(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return tag
+}
+
+// value returns the only column of the only row of a statement that must succeed.
+func value[T any](t testing.TB, c *pgx.Conn, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	if err := c.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// sqlstate is the code of a PostgreSQL error, "" for every other.
+func sqlstate(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// wantCode fails the test unless the error has one of these codes.
+func wantCode(t testing.TB, what string, err error, codes ...string) {
+	t.Helper()
+	if !slices.Contains(codes, sqlstate(err)) {
+		t.Fatalf("%s: got %v, want SQLSTATE %s", what, err, strings.Join(codes, " or "))
+	}
+}
