@@ -1,10 +1,8 @@
 package postgres
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,85 +11,93 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The pages below are made from the code: `make docs` writes them, the tests say when that was forgotten.
-
-func init() {
-	if flag.Lookup("update") == nil {
-		flag.Bool("update", false, "rewrite the generated pages and golden files")
-	}
-}
-
-// page compares the page of docs/ with what it should be, or rewrites it.
-func page(t *testing.T, name, want string) {
+// generated compares a page of the documentation with what it should be; -update
+// writes it.
+func generated(t *testing.T, page, want string) {
 	t.Helper()
-	path := filepath.Join("..", "..", "docs", name)
-	if flag.Lookup("update").Value.String() == "true" {
+	path := "../../docs/" + page
+	if *update {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
 	}
 	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("docs/%s is not what the code says: run make docs", name)
+		t.Errorf("docs/%s is not current: run make docs", page)
 	}
 }
 
-func TestDocsListEveryOption(t *testing.T) {
-	page(t, "options.md", "# Options\n\n"+
-		"Made from the tables that read the Caddyfile (`make docs`). In JSON the names are the same; the comments of the config structs say more.\n\n"+
-		"The options of the app apply to everybody as soon as a reload has succeeded, those of the handler to sessions that start after it.\n\n"+
-		new(App).Options().Markdown("postgres")+"\n"+
-		new(Handler).Options().Markdown("layer4 › postgres <cluster>"))
+const optionsIntro = `# Options
+
+Made from the tables that read the Caddyfile (` + "`make docs`" + `).
+
+How to read the tables: ` + "`<x>`" + ` is an argument, ` + "`[<x>]`" + ` may be left out, ` + "`a|b`" + ` is one of the words, ` + "`<x>...`" + ` is one or more, and
+` + "`{ … }`" + ` is a block with a table of its own. Durations have a unit (` + "`500ms`, `30s`, `5m`, `1h`, `1d`" + `); sizes are bytes or have one (` + "`64KiB`, `16MiB`" + `: powers of 1024;
+` + "`64kB`, `16MB`" + `: powers of 1000). Unknown and repeated options are errors. In JSON the options have the same names, durations may be written as strings, and sizes are bytes.
+Passwords are placeholders: ` + "`{env.NAME}` or `{file./path}`" + `.
+
+Settings of a cluster hold for all sessions at once when the configuration is reloaded; those of a listener hold for sessions that begin afterwards.
+
+`
+
+func TestDocsOptions(t *testing.T) {
+	generated(t, "options.md", optionsIntro+
+		"# The global option `postgres`\n\n"+new(App).Options().Markdown("postgres")+
+		"\n# The handler `postgres <cluster>` in a route of `layer4`\n\n"+
+		"The address of the server is best one of the network `pg`, as in `pg/:6432`: such a listener survives reloads without resetting a connection.\n\n"+
+		new(Handler).Options().Markdown("layer4 › route › postgres"))
 }
 
-// description matches what a descriptor prints: it has no accessors.
-var description = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "(.*?)", (?:unit: "[^"]*", )?constLabels: \{\}, variableLabels: \{(.*)\}\}$`)
+// described is what a prometheus.Desc says of itself.
+var described = regexp.MustCompile(`fqName: "([^"]+)", help: "(.*?)", (?:unit: "[^"]*", )?constLabels: \{\}, variableLabels: \{([^}]*)\}`)
 
-// kind is the type of the metrics of a collector.
-func kind(c prometheus.Collector, name string) string {
-	switch c.(type) {
-	case *prometheus.HistogramVec, prometheus.Histogram:
-		return "histogram"
-	case *prometheus.CounterVec:
-		return "counter"
-	}
-	if strings.HasSuffix(name, "_total") {
-		return "counter"
-	}
-	return "gauge"
-}
-
-func TestDocsListEveryMetric(t *testing.T) {
+func TestDocsMetrics(t *testing.T) {
 	var rows []string
+	seen := make(map[string]bool)
 	for _, c := range collectors {
 		descs := make(chan *prometheus.Desc)
 		go func() {
-			defer close(descs)
 			c.Describe(descs)
+			close(descs)
 		}()
 		for d := range descs {
-			m := description.FindStringSubmatch(d.String())
+			m := described.FindStringSubmatch(d.String())
 			if m == nil {
-				t.Fatalf("can not read %s", d)
+				t.Fatalf("cannot read %s", d)
 			}
-			labels := "`" + strings.Join(strings.Split(m[3], ","), "`, `") + "`"
-			if m[3] == "" {
-				labels = ""
+			name, help, labels := m[1], m[2], m[3]
+			if seen[name] {
+				t.Errorf("%s is there twice", name)
 			}
-			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |\n", m[1], kind(c, m[1]), labels, m[2]))
-			if !strings.HasPrefix(m[1], "caddy_postgres_") {
-				t.Errorf("%s has not the prefix caddy_postgres_", m[1])
+			seen[name] = true
+			if !strings.HasPrefix(name, "caddy_postgres_") {
+				t.Errorf("%s has another prefix than ours", name)
 			}
+			if labels != "" {
+				labels = "`" + strings.ReplaceAll(labels, ",", "`, `") + "`"
+			}
+			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kind(c, name), labels, help))
 		}
 	}
 	slices.SortFunc(rows, func(a, b string) int {
 		return strings.Compare(strings.ReplaceAll(a, "`", " "), strings.ReplaceAll(b, "`", " "))
 	})
-	page(t, "metrics.md", "# Metrics\n\n"+
+	generated(t, "metrics.md", "# Metrics\n\n"+
 		"On Caddy's `/metrics`. Made from the collectors (`make docs`). Counters live as long as the process: a reload does not reset them.\n\n"+
 		"| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"+strings.Join(rows, ""))
+}
+
+// kind is the type of a metric.
+func kind(c prometheus.Collector, name string) string {
+	switch c.(type) {
+	case *prometheus.HistogramVec, prometheus.Histogram:
+		return "histogram"
+	}
+	if strings.HasSuffix(name, "_total") {
+		return "counter"
+	}
+	return "gauge"
 }

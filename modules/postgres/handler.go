@@ -68,7 +68,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return errors.New("no cluster: write postgres NAME with the name of a cluster of the app postgres")
 	}
 	app, err := ctx.AppIfConfigured(appID)
-	if err != nil {
+	switch {
+	case errors.Is(err, caddy.ErrNotConfigured):
+		return fmt.Errorf("cluster %s: there is no app postgres: write the global option postgres with the cluster", h.Cluster)
+	case err != nil:
 		return fmt.Errorf("cluster %s: the app postgres: %w", h.Cluster, err)
 	}
 	p, err := app.(*App).find(h.Cluster)
