@@ -136,7 +136,7 @@ func (b *Backend) open(ctx context.Context, server *serverSettings) (net.Conn, e
 		return encrypted, nil
 	}
 	_ = conn.Close()
-	if server.mode != TLSPrefer || ctx.Err() != nil || isDropped(err) {
+	if server.mode != TLSPrefer || ctx.Err() != nil || isFinal(err) {
 		return nil, err
 	}
 	return b.dialRaw(ctx, server) // as libpq: what cannot be encrypted goes in clear
@@ -180,13 +180,13 @@ func (b *Backend) startTLS(ctx context.Context, conn net.Conn, server *serverSet
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("ask backend %s for TLS: %w", b.name, &droppedError{err})
+		return nil, fmt.Errorf("ask backend %s for TLS: %w", b.name, &finalError{err})
 	case answer[0] == 'N' && server.mode == TLSPrefer:
 		return conn, nil
 	case answer[0] == 'N':
 		return nil, fmt.Errorf("backend %s has no TLS: switch it on there, or write server_tls prefer", b.name)
 	case answer[0] != 'S':
-		return nil, fmt.Errorf("backend %s: %w: answer %q to SSLRequest", b.name, ErrProtocol, answer[0])
+		return nil, &finalError{fmt.Errorf("backend %s: %w: answer %q to SSLRequest", b.name, ErrProtocol, answer[0])}
 	}
 	config := server.tls
 	if config.ServerName == "" {
@@ -202,14 +202,14 @@ func (b *Backend) startTLS(ctx context.Context, conn net.Conn, server *serverSet
 	return encrypted, nil
 }
 
-// droppedError is a connection that ended before the server said whether it has
-// TLS: a second one in clear would end the same way.
-type droppedError struct{ err error }
+// finalError is what a server did before it said whether it has TLS: a second
+// connection in clear would end the same way.
+type finalError struct{ err error }
 
-func (e *droppedError) Error() string { return e.err.Error() }
-func (e *droppedError) Unwrap() error { return e.err }
+func (e *finalError) Error() string { return e.err.Error() }
+func (e *finalError) Unwrap() error { return e.err }
 
-func isDropped(err error) bool { return errors.As(err, new(*droppedError)) }
+func isFinal(err error) bool { return errors.As(err, new(*finalError)) }
 
 // cancel sends a CancelRequest on a connection of its own and waits until the
 // server closes it: the signal has been sent then. See
@@ -239,13 +239,17 @@ func (b *Backend) cancel(ctx context.Context, pid uint32, key []byte) error {
 // watch makes reads and writes of conn fail once ctx is done. done ends that and
 // returns the cause when ctx is done: the connection is good for nothing then.
 func watch(ctx context.Context, conn net.Conn) (done func() error) {
-	if deadline, ok := ctx.Deadline(); ok {
+	deadline, bounded := ctx.Deadline()
+	if bounded {
 		_ = conn.SetDeadline(deadline)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
 	return func() error {
 		if !stop() {
 			return context.Cause(ctx)
+		}
+		if bounded && !time.Now().Before(deadline) { // the socket may notice before the context does
+			return context.DeadlineExceeded
 		}
 		if err := conn.SetDeadline(time.Time{}); err != nil {
 			return fmt.Errorf("clear deadline: %w", err)

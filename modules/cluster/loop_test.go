@@ -14,9 +14,12 @@ func TestRolesAreFoundOut(t *testing.T) {
 		if n := len(b.Topology().Members); n != 0 {
 			t.Fatalf("%d members before the first claim", n)
 		}
+		for _, s := range b.servers {
+			s.slow(time.Millisecond)
+		}
 		b.claim(t)
 		b.expect(t, map[string]string{"pg1": "unknown starting", "pg2": "unknown starting", "pg3": "unknown starting"})
-		after(time.Millisecond)
+		after(2 * time.Millisecond)
 		b.expect(t, map[string]string{"pg1": "primary healthy", "pg2": "replica healthy", "pg3": "replica healthy"})
 		for _, m := range b.Topology().Members {
 			if want := m.Role == RoleReplica; m.Fit != want {

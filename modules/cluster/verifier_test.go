@@ -1,0 +1,277 @@
+package cluster
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fairwaydb/fairway/modules/pgauth"
+	"github.com/fairwaydb/fairway/modules/pgtest"
+	"github.com/fairwaydb/fairway/modules/pgwire"
+)
+
+// directory is a server that answers auth queries.
+type directory struct {
+	mu      sync.Mutex
+	users   map[string]string // user to rolpassword
+	refuse  *pgwire.Error     // of each query
+	logins  int
+	queries int
+	hold    chan struct{} // each query waits for it
+	conns   []net.Conn
+}
+
+func (d *directory) serve(c net.Conn) {
+	d.mu.Lock()
+	d.logins++
+	d.conns = append(d.conns, c)
+	d.mu.Unlock()
+	_ = pgtest.Run(c, pgtest.Accept(), pgtest.Do("answer queries", func(p *pgtest.Peer) error {
+		for {
+			if err := d.answer(p); err != nil {
+				return err
+			}
+		}
+	}))
+}
+
+// answer plays one query: Parse, Bind, Execute, Sync.
+func (d *directory) answer(p *pgtest.Peer) error {
+	var user string
+	for {
+		typ, _, err := p.R.Next()
+		if err != nil {
+			return err
+		}
+		body, err := p.R.Body()
+		if err != nil {
+			return err
+		}
+		switch typ {
+		case pgwire.MsgBind:
+			_, _, rest, err := pgwire.DecodeBind(body)
+			if err != nil {
+				return err
+			}
+			user = string(body[rest+8 : len(body)-2]) // no formats, one parameter, no result formats
+		case pgwire.MsgSync:
+			d.reply(p.W, user)
+			return p.W.Flush()
+		case pgwire.MsgTerminate:
+			return errors.New("goodbye")
+		}
+	}
+}
+
+func (d *directory) reply(w *pgwire.Writer, user string) {
+	d.mu.Lock()
+	d.queries++
+	password, found := d.users[user]
+	refuse, hold := d.refuse, d.hold
+	d.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	w.Frame(pgwire.MsgParseComplete, nil)
+	w.Frame(pgwire.MsgBindComplete, nil)
+	switch {
+	case refuse != nil:
+		w.Error(refuse)
+	case found:
+		pgtest.DataRow(w, password)
+		w.CommandComplete("SELECT 1")
+	default:
+		w.CommandComplete("SELECT 0")
+	}
+	w.ReadyForQuery('I')
+}
+
+func (d *directory) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+func (d *directory) count() (logins, queries int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.logins, d.queries
+}
+
+// drop closes the connections there are.
+func (d *directory) drop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.conns {
+		_ = c.Close()
+	}
+	d.conns = nil
+}
+
+var aliceVerifier = pgauth.NewVerifier("wonderland", nil, 0).String()
+
+// withDirectories makes a claimed cluster whose first directory is the primary.
+func withDirectories(t *testing.T, change func(*Settings), all ...*directory) *bed {
+	t.Helper()
+	servers := map[string]*server{"pg1": primaryAt(1, 1)}
+	if len(all) > 1 {
+		servers["pg2"] = replicaAt(1, 1)
+	}
+	b := newBed(t, servers)
+	b.claim(t, func(s *Settings) {
+		for i, d := range all {
+			s.Backends[i] = Endpoint{Name: []string{"pg1", "pg2"}[i], Address: serve(t, "tcp", d.serve)}
+		}
+		s.server.mode = TLSDisable
+		s.login.user = "fairway"
+		change(s)
+	})
+	await(t, b.Cluster, "primary", func(top *Topology) bool {
+		return top.Primary != nil && (len(all) == 1 || top.Member("pg2").Fit)
+	})
+	return b
+}
+
+func TestVerifiersAreAskedForOnce(t *testing.T) {
+	d := &directory{users: map[string]string{"alice": aliceVerifier}, hold: make(chan struct{})}
+	b := withDirectories(t, func(*Settings) {}, d)
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if v, err := b.Verifier(t.Context(), "alice"); err != nil || v.String() != aliceVerifier {
+				t.Errorf("verifier %v, error %v", v, err)
+			}
+		})
+	}
+	close(d.hold)
+	all.Wait()
+	if v, err := b.Verifier(t.Context(), "nobody"); v != nil || err != nil {
+		t.Errorf("verifier of nobody: %v, error %v", v, err)
+	}
+	_, _ = b.Verifier(t.Context(), "nobody")
+	if logins, queries := d.count(); logins != 1 || queries != 2 {
+		t.Errorf("%d logins, %d queries", logins, queries)
+	}
+}
+
+func TestAFailedLoginMakesTheServersBeAskedAgain(t *testing.T) {
+	d := &directory{users: map[string]string{"alice": aliceVerifier}}
+	b := withDirectories(t, func(*Settings) {}, d)
+	_, _ = b.Verifier(t.Context(), "alice")
+	b.SetSecret("alice", pgauth.Secret{ClientKey: []byte("key")})
+	changed := pgauth.NewVerifier("looking glass", nil, 0).String()
+	d.set(func() { d.users["alice"] = changed })
+	if v, _ := b.Verifier(t.Context(), "alice"); v.String() != aliceVerifier {
+		t.Error("the verifier is not kept")
+	}
+	b.ForgetVerifier("alice")
+	if v, _ := b.Verifier(t.Context(), "alice"); v.String() != changed {
+		t.Error("the old verifier is still in use")
+	}
+	if !b.Secret("alice").IsZero() {
+		t.Error("the key of the old password is kept")
+	}
+}
+
+func TestAnOldVerifierIsReplacedAndItsKeyForgotten(t *testing.T) {
+	d := &directory{users: map[string]string{"alice": aliceVerifier, "bob": aliceVerifier}}
+	b := withDirectories(t, func(s *Settings) { s.verify.ttl = 0 }, d)
+	for _, user := range []string{"alice", "bob"} {
+		_, _ = b.Verifier(t.Context(), user)
+		b.SetSecret(user, pgauth.Secret{ClientKey: []byte("key")})
+	}
+	d.set(func() { delete(d.users, "alice") })
+	for user, stays := range map[string]bool{"alice": false, "bob": true} {
+		v, err := b.Verifier(t.Context(), user)
+		if (v != nil) != stays || err != nil || b.Secret(user).IsZero() == stays {
+			t.Errorf("%s: verifier %v, error %v, has a key: %v", user, v, err, !b.Secret(user).IsZero())
+		}
+	}
+}
+
+func TestAuthQueriesSurviveLostConnectionsAndLostServers(t *testing.T) {
+	first := &directory{users: map[string]string{"alice": aliceVerifier}}
+	second := &directory{users: map[string]string{"alice": aliceVerifier}}
+	b := withDirectories(t, func(s *Settings) { s.verify.ttl = 0 }, first, second)
+	ask := func(what string) {
+		t.Helper()
+		if v, err := b.Verifier(t.Context(), "alice"); v == nil || err != nil {
+			t.Errorf("%s: verifier %v, error %v", what, v, err)
+		}
+	}
+	ask("at first")
+	first.drop()
+	ask("once the connection is lost")
+	if logins, _ := first.count(); logins != 2 {
+		t.Errorf("%d logins at the primary", logins)
+	}
+	first.set(func() { first.refuse = pgwire.Errorf("42501", "permission denied for table pg_authid") })
+	ask("once the primary refuses")
+	if _, queries := second.count(); queries != 1 {
+		t.Errorf("%d queries at the replica", queries)
+	}
+	second.set(func() { second.refuse = first.refuse })
+	ask("with the old answer while nobody answers")
+	b.ForgetVerifier("alice")
+	_, err := b.Verifier(t.Context(), "alice")
+	var pg *pgwire.Error
+	if !errors.As(err, &pg) || pg.Code != pgwire.CodeCannotConnectNow || strings.Contains(pg.Message, "pg_authid") {
+		t.Errorf("error is %v", err)
+	}
+	if b.logs.FilterMessage("auth query failed").Len() == 0 {
+		t.Error("the operator is not told why")
+	}
+}
+
+func TestPasswordsThatAreNoVerifiersAreLikeNoUser(t *testing.T) {
+	d := &directory{users: map[string]string{"old": "md5abcdef", "null": ""}}
+	b := withDirectories(t, func(*Settings) {}, d)
+	for _, user := range []string{"old", "null"} {
+		if v, err := b.Verifier(t.Context(), user); v != nil || err != nil {
+			t.Errorf("%s: verifier %v, error %v", user, v, err)
+		}
+	}
+	if n := b.logs.FilterMessageSnippet("user cannot log in").Len(); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+}
+
+func TestTheCacheOfVerifiersIsBounded(t *testing.T) {
+	d := &directory{}
+	b := withDirectories(t, func(s *Settings) { s.verify.size = 3 }, d)
+	for _, user := range []string{"a", "b", "c", "d", "e"} {
+		_, _ = b.Verifier(t.Context(), user)
+	}
+	if n := len(b.verifiers.mu.byUser); n != 3 {
+		t.Errorf("%d users are kept", n)
+	}
+}
+
+func TestTheEndOfTheClusterEndsAQuery(t *testing.T) {
+	d := &directory{hold: make(chan struct{})}
+	defer close(d.hold)
+	b := newBed(t, map[string]*server{"pg1": primaryAt(1, 1)})
+	claim := b.Claim(b.settingsOf(func(s *Settings) {
+		s.Backends[0].Address = serve(t, "tcp", d.serve)
+		s.server.mode = TLSDisable
+	}))
+	await(t, b.Cluster, "primary", func(top *Topology) bool { return top.Primary != nil })
+	failed := make(chan error)
+	go func() {
+		_, err := b.Verifier(t.Context(), "alice")
+		failed <- err
+	}()
+	for {
+		if _, queries := d.count(); queries > 0 {
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	claim.Release()
+	if err := <-failed; err == nil {
+		t.Error("the query ended well")
+	}
+}
