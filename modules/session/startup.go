@@ -251,7 +251,7 @@ const verifierTimeout = 10 * time.Second
 
 // firstContact has a server check the database and the settings of the startup packet, and learns what it reports.
 func (s *Session) firstContact(deadline time.Time) error {
-	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: time.Now()}
+	s.beginTurn()
 	if reported := known.get(s.greetingKey()); reported != nil {
 		s.report(reported)
 		return nil

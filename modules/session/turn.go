@@ -28,8 +28,9 @@ type turn struct {
 	sent      int64 // bytes the client's writer had sent when the turn began
 	keep      int   // bytes it had collected then: everything beyond belongs to this turn
 	started   time.Time
+	requested time.Time     // when the leased server was asked: waiting for it is not its fault
 	replied   bool          // the server has answered something
-	latency   time.Duration // until its first reply byte
+	latency   time.Duration // from then until its first reply byte
 	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
 	illness   error         // an error of the server that speaks against the server itself
 	own       *pgwire.Error // one of our own queries failed
@@ -69,9 +70,15 @@ func (e *lostError) Unwrap() error {
 
 var errNoTrial = errors.New("no trial request is left for the recovering backend")
 
+// beginTurn forgets the turn before.
+func (s *Session) beginTurn() {
+	now := time.Now()
+	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now}
+}
+
 // run does one turn: lease, send, relay, release. A returned error ends the session; everything else was told to the client.
 func (s *Session) run(req *request) error {
-	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: time.Now()}
+	s.beginTurn()
 	s.route.Tried, s.forced = s.route.Tried[:0], false
 	for attempt := 1; ; attempt++ {
 		fresh := !s.lease.held()
@@ -126,6 +133,7 @@ func (s *Session) exchange(req *request, c *pool.Conn) error {
 		return err
 	}
 	c.SetStatus(0)
+	s.turn.replied, s.turn.requested = false, time.Now()
 	if err := s.send(req, c); err != nil {
 		return err
 	}
