@@ -98,7 +98,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer d.keeper.wait()
 	d.watcher = newWatcher(d.admin)
 	d.watch(ctx)
-	d.screen.say("", "Stopping: clients are let finish, then Caddy, PostgreSQL and the directory go.")
+	why := "time is up"
+	if ctx.Err() != nil {
+		why = context.Cause(ctx).Error()
+	}
+	d.screen.say("Stopping (" + why + "): clients are let finish, then Caddy, PostgreSQL and the directory go.")
 	cancel()
 	return nil
 }
@@ -156,7 +160,11 @@ func (d *demo) startCluster(ctx context.Context) error {
 		return err
 	}
 	d.cluster = c
-	if err := prepare(ctx, c.Primary()); err != nil {
+	err = prepare(ctx, c.Primary())
+	if err == nil {
+		err = c.WaitCaughtUp(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, c.Close())
 	}
 	return nil
@@ -198,10 +206,15 @@ func (d *demo) startCaddy() error {
 	return nil
 }
 
-// stopCaddy takes the configuration out. One without an admin API comes in between, for Stop leaves that open.
-func stopCaddy() error {
-	return errors.Join(caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true), caddy.Stop())
-}
+// nothing is a configuration without an admin API, which Stop would leave open, and without a log, which would go to the
+// terminal again.
+const nothing = `{
+	"admin": {"disabled": true, "config": {"persist": false}},
+	"logging": {"logs": {"default": {"writer": {"output": "discard"}}}}
+}`
+
+// stopCaddy takes the configuration out.
+func stopCaddy() error { return errors.Join(caddy.Load([]byte(nothing), true), caddy.Stop()) }
 
 // awaitHealth waits until every cluster of the configuration has a primary, as the admin API tells.
 func (d *demo) awaitHealth(ctx context.Context) error {
@@ -234,6 +247,7 @@ func (d *demo) introduce() {
 		"Ask where a read runs:  SELECT count(*), inet_server_port() FROM items;",
 		"Kill a server with the command at the end of its line and watch. A dead server comes back after "+restartAfter.String()+";",
 		"when it is the primary, a replica is promoted in its place after "+promoteAfter.String()+", as a failover manager would do.",
+		"Reads do not fail and writes wait; only a write under way when the primary dies gets 08006: nobody knows if it happened.",
 		"",
 		"More:  curl http://"+d.admin+"/postgres/clusters   curl http://"+d.admin+"/metrics",
 		"Configuration and log:  "+filepath.Join(d.dir, "Caddyfile")+"  "+filepath.Join(d.dir, "caddy.log"),

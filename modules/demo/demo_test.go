@@ -9,6 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	beCaddy()
 	goleak.VerifyTestMain(m)
 }
 

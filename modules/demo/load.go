@@ -23,6 +23,8 @@ const (
 	writeShare = 20
 	// patience bounds one statement; it is longer than a failover may hold a statement back (failover_wait).
 	patience = 20 * time.Second
+	// lastWords is how long a statement may run on when the demo ends.
+	lastWords = 2 * time.Second
 )
 
 // load is a set of clients of the proxy that read and write a little.
@@ -102,8 +104,11 @@ func (l *load) connect(ctx context.Context) (*pgconn.PgConn, error) {
 // statement runs one statement: mostly a read of the table, sometimes a write. Parameters are bound, so that the
 // prepared statements of the extended protocol are in the picture too.
 func statement(ctx context.Context, conn *pgconn.PgConn) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ending := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	// A statement under way when the demo ends is let finish, within limits.
+	defer context.AfterFunc(ending, func() { time.AfterFunc(lastWords, cancel) })()
 	sql := "SELECT id, name, stock FROM items WHERE id = $1::int"
 	if rand.IntN(100) < writeShare {
 		sql = "UPDATE items SET stock = stock + 1 WHERE id = $1::int"
@@ -146,7 +151,7 @@ func (l *load) summary(now time.Time) loadSummary {
 
 // goodbye closes a connection; a server that does not answer gets a second.
 func goodbye(conn *pgconn.PgConn) {
-	// The demo's context has ended when this is called.
+	// Its own context: the demo's has ended when this is called.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)

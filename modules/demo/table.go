@@ -54,7 +54,9 @@ type totals struct{ reads, writes float64 }
 var columns = []column{
 	{"BACKEND", false, func(_ style, r backendRow, _ totals) (string, string) { return r.name, bold }},
 	{"ROLE", false, func(_ style, r backendRow, _ totals) (string, string) { return orDash(r.role), "" }},
-	{"STATE", false, func(_ style, r backendRow, _ totals) (string, string) { return orDash(r.state), stateColour(r.state) }},
+	{"STATE", false, func(_ style, r backendRow, _ totals) (string, string) {
+		return orDash(strings.ToUpper(r.state)), stateColour(r.state)
+	}},
 	{"SCORE", false, func(s style, r backendRow, _ totals) (string, string) { return s.bar(r), "" }},
 	{"LAG", true, func(_ style, r backendRow, _ totals) (string, string) { return formatBytes(r.lag), "" }},
 	{"READS", true, func(_ style, r backendRow, t totals) (string, string) { return share(r.reads, t.reads), "" }},
@@ -136,10 +138,10 @@ func (s style) bar(r backendRow) string {
 
 // stateColour is green for a backend that serves, yellow for one on its way, red for one that does not.
 func stateColour(state string) string {
-	switch strings.ToUpper(state) {
-	case "HEALTHY":
+	switch state {
+	case "healthy":
 		return green
-	case "FAILED":
+	case "failed":
 		return red
 	case "":
 		return ""

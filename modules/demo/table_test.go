@@ -16,9 +16,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func sampleView() view {
 	return view{
 		backends: []backendRow{
-			{name: "pg1", role: "primary", state: "HEALTHY", score: 1, scored: true, lag: -1, writes: 40, reads: 1, open: 4, inUse: 1, pid: 4711},
-			{name: "pg2", role: "replica", state: "LAGGING", score: 0.94, scored: true, lag: 17 << 20, reads: 119, open: 6, inUse: 2, waiting: 3, pid: 4712},
-			{name: "pg3", role: "replica", state: "FAILED", score: 0.2, scored: true, lag: 512, open: 0},
+			{name: "pg1", role: "primary", state: "healthy", score: 1, scored: true, lag: -1, writes: 40, reads: 1, open: 4, inUse: 1, pid: 4711},
+			{name: "pg2", role: "replica", state: "lagging", score: 0.94, scored: true, lag: 17 << 20, reads: 119, open: 6, inUse: 2, waiting: 3, pid: 4712},
+			{name: "pg3", role: "replica", state: "failed", score: 0.2, scored: true, lag: 512, open: 0},
 			{name: "pg4", lag: -1, pid: 4714},
 		},
 		load:   loadSummary{clients: 4, rate: 160, total: 12345, failed: 2, slowest: 12345 * time.Microsecond, lastFail: "08006 connection to pg3 lost"},

@@ -13,9 +13,9 @@ caddy_postgres_backend_role{backend="pg1",cluster="demo",role="primary"} 1
 caddy_postgres_backend_role{backend="pg1",cluster="demo",role="replica"} 0
 caddy_postgres_backend_role{backend="pg2",cluster="demo",role="replica"} 1
 caddy_postgres_backend_role{backend="pg9",cluster="other",role="replica"} 1
-caddy_postgres_backend_state{backend="pg1",cluster="demo",state="HEALTHY"} 1
-caddy_postgres_backend_state{backend="pg2",cluster="demo",state="LAGGING"} 1
-caddy_postgres_backend_state{backend="pg2",cluster="demo",state="HEALTHY"} 0
+caddy_postgres_backend_state{backend="pg1",cluster="demo",state="healthy"} 1
+caddy_postgres_backend_state{backend="pg2",cluster="demo",state="lagging"} 1
+caddy_postgres_backend_state{backend="pg2",cluster="demo",state="healthy"} 0
 caddy_postgres_backend_health_score{backend="pg1",cluster="demo"} 0.75
 caddy_postgres_backend_lag_bytes{backend="pg1",cluster="demo"} 0
 caddy_postgres_backend_lag_bytes{backend="pg2",cluster="demo"} 1.048576e+06
@@ -43,8 +43,8 @@ func TestRowsComeFromMetricsAndRatesFromTwoOfThem(t *testing.T) {
 	w.digest(read(statements("10", "100")), began)
 	got := w.digest(read(statements("30", "300")), began.Add(2*time.Second))
 	want := []backendRow{
-		{name: "pg1", role: "primary", state: "HEALTHY", score: 0.75, scored: true, lag: -1, writes: 10},
-		{name: "pg2", role: "replica", state: "LAGGING", lag: 1 << 20, reads: 100, open: 5, inUse: 2, waiting: 1},
+		{name: "pg1", role: "primary", state: "healthy", score: 0.75, scored: true, lag: -1, writes: 10},
+		{name: "pg2", role: "replica", state: "lagging", lag: 1 << 20, reads: 100, open: 5, inUse: 2, waiting: 1},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
