@@ -154,7 +154,7 @@ func (b *Backend) EndTurn(t Turn, latency time.Duration, err error) {
 // Report tells about a failed dial of the pools' openers. It implements
 // [pool.Dialer].
 func (b *Backend) Report(err error) {
-	if !IsFailure(&pool.DialError{Err: err}) {
+	if err == nil || !IsFailure(&pool.DialError{Err: err}) {
 		return
 	}
 	now, s := Now(), b.settings()
@@ -164,6 +164,12 @@ func (b *Backend) Report(err error) {
 	b.circuit.dialFailure(s.Breaker, failed, total)
 	b.wake()
 }
+
+// Trip opens the circuit, whatever the breaker says, until it recovers.
+func (b *Backend) Trip() { b.circuit.trip() }
+
+// Reset closes the circuit and forgets the failures that have led to it.
+func (b *Backend) Reset() { b.circuit.reset(b.settings().Breaker.Recovery()) }
 
 // CaughtUp tells whether the backend, a replica, has replayed past a sample of
 // the primary that was asked for after the mark, so that a read there misses

@@ -160,7 +160,11 @@ func (r *run) refresh() {
 	slices.SortFunc(t.Members, func(a, b *Member) int { return compareNames(a.Backend, b.Backend) })
 	r.markLast(t)
 	r.established = r.established || t.Primary != nil
-	r.alarm("two primaries", d.tie, "several primaries on the same timeline: none is taken, stop all but one")
+	r.alarm("several primaries", d.tie, "several primaries on the same timeline: none is taken, stop all but one")
+	for _, m := range t.Members {
+		name := m.Backend.name
+		r.alarm("backend "+name+" is refused", m.Role == RoleRefused && !d.tie, "backend is refused: "+m.Reason, zap.String("backend", name))
+	}
 	r.notePrimary(t)
 	r.hurry(t.Primary == nil)
 	r.c.publish(t)

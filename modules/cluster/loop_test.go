@@ -309,6 +309,9 @@ func TestAServerOfAnotherSystemIsRefused(t *testing.T) {
 			t.Errorf("primary is %q", p)
 		}
 		b.expect(t, map[string]string{"pg0": "refused failed"})
+		if n := b.logs.FilterMessage("backend is refused: belongs to another database system").Len(); n != 1 {
+			t.Errorf("it was reported %d times", n)
+		}
 		// The system is kept while its members are away.
 		for _, name := range []string{"pg1", "pg2", "pg3"} {
 			b.servers[name].fail(errDown)

@@ -98,7 +98,7 @@ func (r *run) followPrimary(e *entry) {
 		return
 	}
 	r.c.sampler.follow(e.backend.monitor.Load(), e.facts.incarnation, e.facts.timeline)
-	r.c.sampler.sampled(e.backend, e.facts.at, false)
+	r.c.sampler.sampled(e.backend, e.facts.incarnation, e.facts.at, false)
 	r.wal.add(e.backend, &e.facts)
 }
 
@@ -161,15 +161,17 @@ func (r *run) notePrimary(t *Topology) {
 
 // alarm logs a condition that an operator must end, once when it begins and once
 // when it is over.
-func (r *run) alarm(name string, on bool, message string) {
+func (r *run) alarm(name string, on bool, message string, fields ...zap.Field) {
 	if r.alarms[name] == on {
 		return
 	}
-	r.alarms[name] = on
+	l := r.c.logger().With(zap.String("cluster", r.c.name)).With(fields...)
 	if on {
-		r.c.logger().Error(message, zap.String("cluster", r.c.name))
+		r.alarms[name] = true
+		l.Error(message)
 	} else {
-		r.c.logger().Info("no longer: "+name, zap.String("cluster", r.c.name))
+		delete(r.alarms, name)
+		l.Info("over: " + name)
 	}
 }
 

@@ -23,6 +23,7 @@ type monitor struct {
 	probedAt, sampledAt Mark
 	fastUntil           Mark
 	failing             bool
+	life                string // incarnation at the last probe, whose connection the looks use
 	poll                pollState
 }
 
@@ -58,7 +59,7 @@ func signal(c chan struct{}) {
 // run watches until ctx ends.
 func (m *monitor) run(ctx context.Context) {
 	defer m.prober.close()
-	probe, sample, poll := time.NewTimer(0), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	probe, sample, poll := time.NewTimer(0), stopped(), stopped()
 	defer probe.Stop()
 	defer sample.Stop()
 	defer poll.Stop()
@@ -90,6 +91,13 @@ func (m *monitor) run(ctx context.Context) {
 	}
 }
 
+// stopped returns a timer that is not set.
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
 // pause is the time until the next probe: short while there is no primary, after
 // a failure of a turn, and while probes fail before the circuit opens.
 func (m *monitor) pause(s *MonitorSettings) time.Duration {
@@ -107,7 +115,7 @@ func (m *monitor) probe(ctx context.Context, s *MonitorSettings) {
 	o.facts, o.took, o.err = m.prober.probe(timed)
 	cancel()
 	if ctx.Err() == nil {
-		m.failing = o.err != nil
+		m.failing, m.life = o.err != nil, o.facts.incarnation
 		m.report(ctx, o)
 	}
 }
@@ -123,7 +131,7 @@ func (m *monitor) sample(ctx context.Context, s *MonitorSettings) bool {
 	if err != nil || at.recovery {
 		return false
 	}
-	m.sampler.sampled(m.b, at, true)
+	m.sampler.sampled(m.b, m.life, at, true)
 	return true
 }
 
@@ -146,7 +154,7 @@ func (m *monitor) look(ctx context.Context, s *MonitorSettings) time.Duration {
 	timed, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	at, err := m.prober.position(timed)
-	if err != nil || !at.recovery || m.sampler.replayed(m.b, at) {
+	if err != nil || !at.recovery || m.sampler.replayed(m.b, m.life, at) {
 		return 0
 	}
 	if at.replay != m.poll.last {

@@ -249,6 +249,13 @@ func testRealRestart(t *testing.T, servers *pgtest.Cluster) {
 	c := claimReal(t, over(servers))
 	await(t, c, "primary and replica", serving("pg1", 1))
 	life := c.Topology().Member("pg2").Incarnation
+	replica := c.Topology().Member("pg2").Backend
+	c.SetSecret(servers.Superuser(), pgauth.Secret{Password: servers.Password()})
+	conn, err := replica.Acquire(t.Context(), pool.Identity{User: servers.Superuser(), Database: "postgres"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetStatus('I')
 	if err := servers.Node("pg2").Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +264,10 @@ func testRealRestart(t *testing.T, servers *pgtest.Cluster) {
 		t.Fatal(err)
 	}
 	await(t, c, "replica back", serving("pg1", 1))
+	conn.Release()
+	if s := replica.Pools(); len(s) != 0 && s[0].Open != 0 {
+		t.Errorf("a server connection of the life before is kept: %+v", s)
+	}
 	if m := c.Topology().Member("pg2"); m.Incarnation == life || m.State != StateRecovering {
 		t.Errorf("incarnation %q was %q, state %v", m.Incarnation, life, m.State)
 	}

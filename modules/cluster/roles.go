@@ -140,7 +140,7 @@ func (s *situation) judge() verdict {
 		}
 	case v.role == RolePrimary:
 		// The circuit does not gate the primary, and it is no read candidate.
-		v.state, v.reason = s.health(), s.problem
+		v.state, v.reason = s.health()
 	case s.circuit == CircuitOpen:
 		v.state, v.reason = StateFailed, "circuit open"
 		if s.problem != "" {
@@ -166,7 +166,8 @@ func (s *situation) judge() verdict {
 	case s.lagging:
 		v.state, v.reason = StateLagging, "too far behind the primary"
 	default:
-		v.state, v.reason, v.fit = s.health(), s.problem, true
+		v.state, v.reason = s.health()
+		v.fit = true
 	}
 	return v
 }
@@ -186,15 +187,15 @@ func (s *situation) role() Role {
 	return RoleRefused
 }
 
-// health is the state of a member that serves.
-func (s *situation) health() State {
+// health is the state of a member that serves, and what is wrong with it.
+func (s *situation) health() (State, string) {
 	switch {
 	case s.circuit == CircuitOpen:
-		return StateFailed
+		return StateFailed, "circuit open, which does not gate the primary"
 	case s.circuit == CircuitHalfOpen:
-		return StateRecovering
+		return StateRecovering, "circuit half-open: trial requests only"
 	case s.degraded:
-		return StateDegraded
+		return StateDegraded, "many turns fail"
 	}
-	return StateHealthy
+	return StateHealthy, s.problem
 }

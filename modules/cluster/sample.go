@@ -119,10 +119,10 @@ func (s *sampler) forget(b *Backend) {
 
 // sampled stores a sample of the primary. One that was demanded makes the fit
 // replicas that have not passed it yet be polled.
-func (s *sampler) sampled(b *Backend, at position, demanded bool) {
+func (s *sampler) sampled(b *Backend, incarnation string, at position, demanded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.primary.Load(); m == nil || m.b != b {
+	if m := s.primary.Load(); m == nil || m.b != b || s.mu.incarnation != incarnation {
 		return
 	}
 	if n := len(s.mu.history); n > 0 && s.mu.history[n-1].sentAt >= at.sentAt {
@@ -154,13 +154,13 @@ func thin(history []sample) []sample {
 	return kept
 }
 
-// replayed notes a position seen between probes, on the connection of the last
-// one: the incarnation is the same. It returns whether polling may end.
-func (s *sampler) replayed(b *Backend, at position) bool {
+// replayed notes a position of a replica seen between probes. It returns whether
+// polling may end.
+func (s *sampler) replayed(b *Backend, incarnation string, at position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.mu.replicas[b]
-	if !ok {
+	if !ok || r.incarnation != incarnation {
 		return true
 	}
 	r.sentAt, r.at = at.sentAt, at.replay

@@ -231,12 +231,12 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 					replay += lsn(rnd.IntN(int(flush-replay) + 1))
 				case 4:
 					s.begin()
-					s.sampled(primary, position{sentAt: Now(), flush: flush, insert: insert}, rnd.IntN(2) == 0)
+					s.sampled(primary, "1", position{sentAt: Now(), flush: flush, insert: insert}, rnd.IntN(2) == 0)
 				case 5:
 					f := look()
 					s.replica(replica, &f, true)
 				case 6:
-					s.replayed(replica, look().at)
+					s.replayed(replica, fmt.Sprint(life), look().at)
 				case 7:
 					if rnd.IntN(50) == 0 {
 						life++
@@ -255,7 +255,7 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 				}
 			}
 			<-time.After(1)
-			s.sampled(primary, position{sentAt: Now(), flush: insert, insert: insert}, true)
+			s.sampled(primary, "1", position{sentAt: Now(), flush: insert, insert: insert}, true)
 			replay = insert
 			<-time.After(1)
 			f := look()
@@ -280,7 +280,7 @@ func TestAReplicaFarBehindStillCatchesUpStepByStep(t *testing.T) {
 	const n = 10 * maxSamples
 	for i := range n {
 		at := lsn(10 * (i + 1))
-		s.sampled(primary, position{sentAt: Mark(i + 1), flush: at, insert: at}, true)
+		s.sampled(primary, "1", position{sentAt: Mark(i + 1), flush: at, insert: at}, true)
 	}
 	f := facts{incarnation: "1", timeline: 1}
 	passed := 0

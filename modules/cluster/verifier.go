@@ -48,8 +48,8 @@ type verified struct {
 	doubted  bool // a client's proof did not match it
 }
 
-// doubtAfter is the age from which a doubted verifier is asked for again: failed logins, which anybody can provoke, cause no more
-// queries than that.
+// doubtAfter is the age from which a doubted verifier is asked for again: failed
+// logins, which anybody can provoke, cause no more queries than that.
 const doubtAfter = 5 * time.Second
 
 // flight is a query under way.

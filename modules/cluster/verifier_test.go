@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fairwaydb/fairway/modules/pgauth"
@@ -176,6 +177,43 @@ func TestAFailedLoginMakesTheServersBeAskedAgain(t *testing.T) {
 	}
 }
 
+func TestWrongPasswordsNeitherCutOffWhoHasTheRightOneNorFloodTheServers(t *testing.T) {
+	d := &directory{users: map[string]string{"alice": aliceVerifier}}
+	b := withDirectories(t, func(*Settings) {}, d)
+	_, _ = b.Verifier(t.Context(), "alice")
+	b.SetSecret("alice", pgauth.Secret{ClientKey: []byte("key")})
+	for range 10 {
+		b.DoubtVerifier("alice")
+		b.DoubtVerifier("nobody")
+		if v, err := b.Verifier(t.Context(), "alice"); v == nil || err != nil {
+			t.Errorf("verifier %v, error %v", v, err)
+		}
+	}
+	if _, queries := d.count(); queries != 1 {
+		t.Errorf("%d queries", queries)
+	}
+	if b.Secret("alice").IsZero() {
+		t.Error("the key is gone although the password is the same")
+	}
+}
+
+func TestADoubtedVerifierIsAskedForAgainAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSettings()
+		known, missing := &verified{verifier: new(pgauth.Verifier), at: Now()}, &verified{at: Now()}
+		doubted := &verified{verifier: new(pgauth.Verifier), at: Now(), doubted: true}
+		for _, step := range []struct {
+			after                   time.Duration
+			known, missing, doubted bool
+		}{{0, true, true, true}, {4900 * time.Millisecond, true, true, true}, {time.Second, true, false, false}, {time.Minute, false, false, false}} {
+			<-time.After(step.after)
+			if known.fresh(s) != step.known || missing.fresh(s) != step.missing || doubted.fresh(s) != step.doubted {
+				t.Errorf("%v later: known %v, missing %v, doubted %v", step.after, known.fresh(s), missing.fresh(s), doubted.fresh(s))
+			}
+		}
+	})
+}
+
 func TestAnOldVerifierIsReplacedAndItsKeyForgotten(t *testing.T) {
 	d := &directory{users: map[string]string{"alice": aliceVerifier, "bob": aliceVerifier}}
 	b := withDirectories(t, func(s *Settings) { s.verify.ttl = 0 }, d)
@@ -215,8 +253,7 @@ func TestAuthQueriesSurviveLostConnectionsAndLostServers(t *testing.T) {
 	}
 	second.set(func() { second.refuse = first.refuse })
 	ask("with the old answer while nobody answers")
-	b.ForgetVerifier("alice")
-	_, err := b.Verifier(t.Context(), "alice")
+	_, err := b.Verifier(t.Context(), "bob")
 	var pg *pgwire.Error
 	if !errors.As(err, &pg) || pg.Code != pgwire.CodeCannotConnectNow || strings.Contains(pg.Message, "pg_authid") {
 		t.Errorf("error is %v", err)
