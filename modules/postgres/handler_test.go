@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/mholt/caddy-l4/layer4"
 	_ "github.com/mholt/caddy-l4/modules/l4postgres" // the matcher
-	"go.uber.org/zap"
 
 	"github.com/fairwaydb/fairway/modules/session"
 )
