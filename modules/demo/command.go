@@ -30,8 +30,8 @@ postgresql), and no Docker, and works for every user, root included: the servers
 then run as the user postgres, or nobody. Everything listens on the loopback
 interface only and clients are let in without a password.
 
-Ctrl-C stops everything and removes the directory; a second Ctrl-C does not wait
-for clients.`,
+Ctrl-C stops everything and removes the directory. A second Ctrl-C does not wait
+for that: the servers die all the same, the directory stays.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
 			flags.Int("replicas", 2, "Number of streaming replicas")
@@ -72,6 +72,7 @@ func runCommand(cmd *cobra.Command, _ []string) error {
 	// The command is the root of the demo's contexts.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal has its usual effect
 	return Run(ctx, o)
 }
 

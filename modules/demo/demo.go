@@ -102,6 +102,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if ctx.Err() != nil {
 		why = context.Cause(ctx).Error()
 	}
+	d.screen.keep()
 	d.screen.say("Stopping (" + why + "): clients are let finish, then Caddy, PostgreSQL and the directory go.")
 	cancel()
 	return nil

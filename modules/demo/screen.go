@@ -47,6 +47,9 @@ func (s *screen) show(v view) {
 	fmt.Fprintln(s.out)
 }
 
+// keep leaves the last view on the terminal for good.
+func (s *screen) keep() { s.shown = 0 }
+
 // wipe takes the last view off the terminal: cursor up, erase to the end of the screen. Lines longer than the terminal
 // is wide would be counted wrong, so wrapping is switched off while views are shown.
 func (s *screen) wipe() {
