@@ -45,7 +45,11 @@ var (
 	panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_postgres_panics_total", Help: "Sessions ended by a defect of the load balancer. Please report them.",
 	})
-	sessionsNow = prometheus.NewDesc("caddy_postgres_sessions", "Connected clients by what their session does.", []string{"cluster", "state"}, nil)
+	cacheEntries = prometheus.NewDesc("caddy_postgres_parse_cache_entries", "Texts in the cache of statement classes.", nil, nil)
+	cacheBytes   = prometheus.NewDesc("caddy_postgres_parse_cache_bytes", "Memory taken by the cache of statement classes.", nil, nil)
+	cacheHits    = prometheus.NewDesc("caddy_postgres_parse_cache_hits_total", "Statements whose class was in the cache.", nil, nil)
+	cacheMisses  = prometheus.NewDesc("caddy_postgres_parse_cache_misses_total", "Statements that had to be parsed.", nil, nil)
+	sessionsNow  = prometheus.NewDesc("caddy_postgres_sessions", "Connected clients by what their session does.", []string{"cluster", "state"}, nil)
 )
 
 // Collectors returns the package's metrics; they are the same objects at every call.
@@ -56,10 +60,15 @@ func Collectors() []prometheus.Collector {
 }
 
 // Describe implements prometheus.Collector.
-func (reg *Registry) Describe(ch chan<- *prometheus.Desc) { ch <- sessionsNow }
+func (reg *Registry) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{sessionsNow, cacheEntries, cacheBytes, cacheHits, cacheMisses} {
+		ch <- d
+	}
+}
 
-// Collect implements prometheus.Collector: it counts the sessions by state.
+// Collect implements prometheus.Collector: it counts the sessions by state and asks the classifiers for their figures.
 func (reg *Registry) Collect(ch chan<- prometheus.Metric) {
+	collectCaches(ch)
 	type key struct{ cluster, state string }
 	counts := make(map[key]float64)
 	reg.mu.Lock()
@@ -74,6 +83,23 @@ func (reg *Registry) Collect(ch chan<- prometheus.Metric) {
 	for k, n := range counts {
 		ch <- prometheus.MustNewConstMetric(sessionsNow, prometheus.GaugeValue, n, k.cluster, k.state)
 	}
+}
+
+// collectCaches adds up the caches of all classifiers: they live as long as the process.
+func collectCaches(ch chan<- prometheus.Metric) {
+	var sum pgsql.Stats
+	classifiers.Range(func(_, c any) bool {
+		s := c.(*pgsql.Classifier).Stats()
+		sum.Entries += s.Entries
+		sum.Bytes += s.Bytes
+		sum.Hits += s.Hits
+		sum.Misses += s.Misses
+		return true
+	})
+	ch <- prometheus.MustNewConstMetric(cacheEntries, prometheus.GaugeValue, float64(sum.Entries))
+	ch <- prometheus.MustNewConstMetric(cacheBytes, prometheus.GaugeValue, float64(sum.Bytes))
+	ch <- prometheus.MustNewConstMetric(cacheHits, prometheus.CounterValue, float64(sum.Hits))
+	ch <- prometheus.MustNewConstMetric(cacheMisses, prometheus.CounterValue, float64(sum.Misses))
 }
 
 // doing is what a session does, as seen from another goroutine.
