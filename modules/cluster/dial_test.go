@@ -357,8 +357,8 @@ func TestACancelGoesToTheSameServerAndWaitsForItsEnd(t *testing.T) {
 		t.Errorf("cancelled %d with key %v", s.PID, s.Key)
 	}
 	select {
-	case <-done:
-		t.Error("the cancel was over before the server had closed its connection")
+	case err := <-done:
+		t.Errorf("the cancel was over before the server had closed its connection: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
 	close(handled)
