@@ -172,14 +172,14 @@ func (p *serverProber) facts(v []string) (f facts, err error) {
 	if v[9] != "" {
 		age, failed := strconv.ParseInt(v[9], 10, 64)
 		if failed != nil {
-			err = failed
+			err = fmt.Errorf("%w: %w", ErrProtocol, failed)
 		}
 		f.replayAge = max(time.Duration(age)*time.Microsecond, 0)
 	}
 	p.page = lsn(number(v[10], 10, 32, &err))
 	p.segment = lsn(number(v[11], 10, 64, &err))
 	if err != nil {
-		return f, fmt.Errorf("%w: %w", ErrProtocol, err)
+		return f, err
 	}
 	if f.at, err = p.where(v); err != nil {
 		return f, err
@@ -202,7 +202,7 @@ func number(s string, base, bits int, err *error) uint64 {
 	}
 	n, failed := strconv.ParseUint(s, base, bits)
 	if failed != nil {
-		*err = failed
+		*err = fmt.Errorf("%w: %w", ErrProtocol, failed)
 	}
 	return n
 }
