@@ -36,6 +36,7 @@ type run struct {
 	settings    *Settings // in force in the loop
 	generation  uint64    // of the sources
 	stopSources context.CancelFunc
+	sources     map[Source]chan struct{} // closed when the source has ended
 	lists       lists
 
 	entries map[string]*entry
@@ -65,6 +66,7 @@ func (c *Cluster) start() *run {
 		c: c, ctx: ctx, cancel: cancel,
 		outcomes: make(chan outcome), published: make(chan publication), kicked: make(chan struct{}, 1),
 		stopSources: func() {},
+		sources:     make(map[Source]chan struct{}),
 		entries:     make(map[string]*entry), alarms: make(map[string]bool),
 	}
 	r.apply()
@@ -153,9 +155,17 @@ func (r *run) apply() {
 	r.lists.restart(len(s.Sources))
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.stopSources = cancel
+	maps.DeleteFunc(r.sources, func(_ Source, done chan struct{}) bool { return isClosed(done) })
 	for i, source := range s.Sources {
-		generation := r.generation
-		r.wg.Go(func() { r.runSource(ctx, generation, i, source) })
+		generation, before, done := r.generation, r.sources[source], make(chan struct{})
+		r.sources[source] = done
+		r.wg.Go(func() {
+			defer close(done)
+			if before != nil {
+				<-before // it runs no two times at once
+			}
+			r.runSource(ctx, generation, i, source)
+		})
 	}
 	r.join()
 }

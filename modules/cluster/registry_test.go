@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -326,6 +327,46 @@ func TestSourcesAddToTheConfiguration(t *testing.T) {
 			t.Errorf("members are %q", got)
 		}
 		three.Release()
+	})
+}
+
+// slowSource needs a while to end.
+type slowSource struct {
+	t       *testing.T
+	running atomic.Int32
+	runs    atomic.Int32
+}
+
+func (s *slowSource) Run(ctx context.Context, publish func([]Endpoint)) error {
+	if n := s.running.Add(1); n != 1 {
+		s.t.Errorf("it runs %d times at once", n)
+	}
+	s.runs.Add(1)
+	publish([]Endpoint{{Name: "pg2", Address: "found:1"}})
+	<-ctx.Done()
+	<-time.After(10 * time.Second)
+	s.running.Add(-1)
+	return ctx.Err()
+}
+
+func TestASourceNeverRunsTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, three())
+		found := &slowSource{t: t}
+		b.claim(t, only("pg1"), func(s *Settings) { s.Sources = []Source{found} })
+		for range 5 {
+			after(time.Second)
+			other := b.Claim(b.settingsOf(only("pg1")))
+			after(time.Second)
+			other.Release()
+		}
+		after(time.Minute)
+		if n := found.runs.Load(); n < 2 {
+			t.Errorf("it was run %d times", n)
+		}
+		if got := b.members(); got != "pg1=pg1:5432 pg2=found:1 " {
+			t.Errorf("members are %q", got)
+		}
 	})
 }
 

@@ -29,7 +29,9 @@ type Source interface {
 	// Run publishes the whole list of endpoints each time it changes, until ctx
 	// ends. A source that cannot see its servers publishes nothing: the cluster
 	// keeps the last list. publish takes the slice over. A Run that returns
-	// before ctx ends is logged and started again after a while.
+	// before ctx ends is logged and started again after a while. Run is called
+	// again, never twice at once, when the settings that a later claim has
+	// replaced are in force again.
 	Run(ctx context.Context, publish func(endpoints []Endpoint)) error
 }
 
@@ -73,6 +75,15 @@ func (l *lists) all() []Endpoint {
 		all = append(all, list...)
 	}
 	return append(all, l.inherited...)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // runSource runs a source until ctx ends.
