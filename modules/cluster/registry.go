@@ -21,8 +21,11 @@ type Registry struct {
 }
 
 // NewRegistry makes an empty registry. logger is called for each line, so that a
-// reload can change it.
+// reload can change it; nil logs nothing.
 func NewRegistry(logger func() *zap.Logger) *Registry {
+	if logger == nil {
+		logger = zap.NewNop
+	}
 	r := &Registry{logger: logger}
 	r.mu.clusters = make(map[string]*Cluster)
 	return r
