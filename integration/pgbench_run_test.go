@@ -121,7 +121,7 @@ func (b *pgbench) wait(t testing.TB) report {
 	select {
 	case <-b.done:
 	case <-limit.C:
-		t.Fatalf("%v does not end\n%s", b.cmd.Args, b.out.String())
+		t.Fatalf("%v does not end\n%s\n%s", b.cmd.Args, b.out.String(), stacks())
 	}
 	r := report{output: b.out.String()}
 	trouble := troubleLine.FindString(r.output)

@@ -327,3 +327,35 @@ func TestPgxListens(t *testing.T) {
 		t.Fatalf("%v, %v", n, err)
 	}
 }
+
+// TestPreparingAnewAfterTheTableChanged does what drivers do when a statement they keep does not fit its table any more:
+// they prepare the text under another name. That must not give them the plan that was refused.
+func TestPreparingAnewAfterTheTableChanged(t *testing.T) {
+	shared.table(t, "changed", "a int")
+	ctx, c := t.Context(), shared.connect(t, "").PgConn()
+	const text = "select * from changed for share" // on the primary, always the same server connection
+	run := func(name string) (int, error) {
+		if _, err := c.Prepare(ctx, name, text, nil); err != nil {
+			t.Fatalf("prepare %s: %v", name, err)
+		}
+		result := c.ExecPrepared(ctx, name, nil, nil, nil)
+		columns := len(result.FieldDescriptions())
+		_, err := result.Close()
+		return columns, err
+	}
+	if _, err := run("before"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(ctx, "alter table changed add column b int").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	// PostgreSQL refuses this; pgx describes the portal, so that the statement may also be prepared again unseen.
+	if _, err := c.ExecPrepared(ctx, "before", nil, nil, nil).Close(); err != nil && sqlstate(err) != "0A000" {
+		t.Errorf("the statement prepared before: %v", err)
+	}
+	for _, name := range []string{"after", "later"} {
+		if _, err := run(name); err != nil {
+			t.Errorf("the statement prepared %s: %v", name, err)
+		}
+	}
+}

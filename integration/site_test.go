@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -175,6 +176,18 @@ func (h *caddyHost) logTail(lines int) string {
 	}
 	all := strings.SplitAfter(string(text), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "")
+}
+
+// stacks returns what the goroutines of sessions do, for tests that found something to hang.
+func stacks() string {
+	buffer := make([]byte, 4<<20)
+	var ours strings.Builder
+	for stack := range strings.SplitSeq(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
+		if strings.Contains(stack, "modules/session.") {
+			ours.WriteString(stack + "\n\n")
+		}
+	}
+	return ours.String()
 }
 
 // startSite starts servers of its own for a test and serves them until its end. change adapts the configuration.
