@@ -43,8 +43,8 @@ func (s *Session) extended(typ byte, n int) error {
 	case pgwire.MsgSync:
 		return s.sync()
 	case pgwire.MsgFlush:
-		if err := s.r.Discard(); err != nil {
-			return &goneError{err}
+		if err := s.discard(); err != nil {
+			return err
 		}
 		if !s.batch.waiting() {
 			return nil // replies are flushed at the end of every turn: nothing is held back
@@ -55,7 +55,7 @@ func (s *Session) extended(typ byte, n int) error {
 	if n > bodyLimit {
 		return s.overflow(typ, n)
 	}
-	body, err := s.r.Body()
+	body, err := s.body()
 	if err != nil {
 		return &goneError{err}
 	}
@@ -70,8 +70,8 @@ func (s *Session) extended(typ byte, n int) error {
 
 // sync ends an extended segment.
 func (s *Session) sync() error {
-	if err := s.r.Discard(); err != nil {
-		return &goneError{err}
+	if err := s.discard(); err != nil {
+		return err
 	}
 	if s.skipping && !s.segment {
 		// The segment failed without a server: its Sync is ours to answer.
@@ -156,6 +156,11 @@ func (b *batch) class() *pgsql.Class {
 	if len(b.classes) == 1 {
 		return b.classes[0]
 	}
+	return b.merge()
+}
+
+// merge builds the class of the batch anew, in memory of its own: the classes of statements are shared with other sessions.
+func (b *batch) merge() *pgsql.Class {
 	b.merged = pgsql.Class{Unproven: b.merged.Unproven[:0], Settings: b.merged.Settings[:0]}
 	for _, c := range b.classes {
 		merge(&b.merged, c)
@@ -184,10 +189,9 @@ func (s *Session) runBatch(synced bool) error {
 
 // strict is the class of a batch whose segment goes on: it may do anything that only the primary can.
 func (b *batch) strict() *pgsql.Class {
-	class := b.class()
-	b.merged = *class
-	b.merged.Effects |= pgsql.Write
-	return &b.merged
+	class := b.merge()
+	class.Effects |= pgsql.Write
+	return class
 }
 
 // overflow begins a duplex turn: the gathered messages and the rest of the segment go to the primary while the server's replies are
@@ -195,6 +199,7 @@ func (b *batch) strict() *pgsql.Class {
 func (s *Session) overflow(typ byte, n int) error {
 	defer s.batch.reset()
 	s.request = request{class: s.batch.strict(), typ: typ, size: n, duplex: true}
+	s.segment = true // until its Sync has been read, also when no server takes it
 	if s.tx.failed {
 		s.refuseFailed(s.request.class)
 		return s.endRequest(&s.request)

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -16,6 +17,7 @@ type feed struct {
 	err       error         // why it ended, nil when it has sent everything; read after done
 	finishing bool          // it was interrupted inside a message and finishes that
 	copies    bool          // it feeds a COPY, which ends when the server says so
+	stopping  atomic.Bool   // stop has been called: a read that is interrupted ends it
 	lease     pool.Lease
 }
 
@@ -92,14 +94,48 @@ func (f *feed) stop(s *Session, failed bool) {
 		select {
 		case <-f.done:
 			f.done = nil
+			f.stopping.Store(false)
 			_ = s.conn.SetReadDeadline(time.Time{})
 			if s.lease.conn != nil {
 				s.lease.conn.Resume()
 			}
 			return
 		default:
+			f.stopping.Store(true)
 			_ = s.conn.SetReadDeadline(past)
 			<-f.done
+		}
+	}
+}
+
+// readsOn tells whether a read of the client that failed is to be tried again: the drain or the watch interrupted it, in the middle
+// of a message or of a COPY, and not the one who stops the second direction.
+func (s *Session) readsOn(err error) bool {
+	if !isTimeout(err) || s.feed.stopping.Load() || s.conn.SetReadDeadline(time.Time{}) != nil {
+		return false
+	}
+	return !s.feed.stopping.Load() // stop sets it before the deadline that was just cleared
+}
+
+// body is the client's current message; what interrupts the session between two messages does not end it inside one.
+func (s *Session) body() ([]byte, error) {
+	for {
+		body, err := s.r.Body()
+		if err == nil || !s.readsOn(err) {
+			return body, err
+		}
+	}
+}
+
+// discard skips the client's current message.
+func (s *Session) discard() error {
+	for {
+		err := s.r.Discard()
+		if err == nil {
+			return nil
+		}
+		if !s.readsOn(err) {
+			return &goneError{err}
 		}
 	}
 }
@@ -118,6 +154,9 @@ func feedCopy(s *Session, c *pool.Conn) error {
 	for {
 		typ, n, err := s.r.Next()
 		if err != nil {
+			if s.readsOn(err) {
+				continue
+			}
 			if isTimeout(err) {
 				return errStopped
 			}
@@ -133,6 +172,9 @@ func feedCopy(s *Session, c *pool.Conn) error {
 			return err
 		}
 		last := typ == pgwire.MsgCopyDone || typ == pgwire.MsgCopyFail
+		if last && !s.request.simple {
+			c.W.Frame(pgwire.MsgFlush, nil) // else the server keeps its answer until a Sync that we would not read before it
+		}
 		if last || s.r.Buffered() == 0 {
 			if err := c.W.Flush(); err != nil {
 				return &lostError{err: err}
@@ -154,6 +196,9 @@ func forwardToServer(s *Session, c *pool.Conn) error {
 		case err == nil:
 			return nil
 		case errors.As(err, &read) && isTimeout(err):
+			if s.readsOn(err) {
+				continue
+			}
 			if e := s.conn.SetReadDeadline(time.Now().Add(finishTimeout)); e != nil {
 				return &goneError{e}
 			}

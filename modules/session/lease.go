@@ -35,9 +35,13 @@ func (s *Session) acquire(class *pgsql.Class) error {
 	s.waitsSince.Store(monotonic())
 	defer s.waitsSince.Store(0)
 	var deadline time.Time
+	s.refused = nil
 	for {
 		changed := s.cluster.Changed()
 		choice, err := routing.Pick(s.cluster, s.cluster.Topology(), s.routeRequest(class))
+		if err != nil && s.refused != nil {
+			return s.refused
+		}
 		if err != nil {
 			if deadline.IsZero() {
 				deadline = time.Now().Add(s.cluster.Settings().FailoverWait)
@@ -71,7 +75,7 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 		return false, cause
 	}
 	if err != nil {
-		return false, s.acquireError(err)
+		return false, s.acquireError(choice.Member, err)
 	}
 	s.lease = lease{conn: conn, member: choice.Member, metrics: s.labels.backend(b.Name())}
 	reason := choice.Reason
@@ -82,12 +86,17 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 	return true, nil
 }
 
-// acquireError is nil when the request may be tried on another backend.
-func (s *Session) acquireError(err error) error {
+// acquireError is nil when the request may be tried on another backend. A replica that refuses the user or the database may not have
+// heard of them yet: the primary has the last word.
+func (s *Session) acquireError(m *cluster.Member, err error) error {
 	var refused *pgwire.Error
 	var dial *pool.DialError
 	if errors.As(err, &dial) {
 		if errors.As(err, &refused) && isIdentityError(refused.Code) {
+			if m.Role != cluster.RolePrimary {
+				s.refused, s.forced = clientError(refused), true
+				return nil
+			}
 			if refused.Code == pgwire.CodeInvalidPassword {
 				s.cluster.ForgetVerifier(s.identity.User)
 			}
@@ -101,7 +110,7 @@ func (s *Session) acquireError(err error) error {
 	return pgwire.Errorf(pgwire.CodeCannotConnectNow, "no server connection: %v", err)
 }
 
-// isIdentityError tells the SQLSTATEs of a failed login that no other backend of the cluster would answer differently.
+// isIdentityError tells the SQLSTATEs of a failed login that speak about who logs in where, not about the server.
 func isIdentityError(code string) bool {
 	return len(code) == 5 && (code[:2] == "28" || code[:2] == "3D" || code[:2] == "42" || code[:2] == "22" || code == pgwire.CodeTooManyConnections)
 }
@@ -113,7 +122,7 @@ func (s *Session) awaitChange(changed <-chan struct{}, deadline time.Time, reaso
 		return errNoBackend(reason)
 	}
 	ctx := s.beginWait()
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(min(wait, redialInterval))
 	defer timer.Stop()
 	select {
 	case <-changed:
@@ -122,6 +131,9 @@ func (s *Session) awaitChange(changed <-chan struct{}, deadline time.Time, reaso
 	}
 	return s.endWait(ctx, nil)
 }
+
+// redialInterval is the time after which a primary that could not be reached is tried again although nothing is known to have changed.
+const redialInterval = 200 * time.Millisecond
 
 // routeRequest fills the session's routing request; it is reused so that a turn allocates nothing.
 func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
@@ -224,7 +236,7 @@ func (s *Session) dropLease(reason string) {
 	if !s.lease.held() {
 		return
 	}
-	if s.pins != 0 || s.lease.conn.Status() != 'I' || !s.queue.empty() {
+	if s.pins != 0 || !s.touched.none() || s.lease.conn.Status() != 'I' || !s.queue.empty() {
 		s.lease.taint(reason)
 	}
 	s.undoPending(nil)

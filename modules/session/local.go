@@ -1,6 +1,8 @@
 package session
 
 import (
+	"encoding/binary"
+
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
@@ -10,6 +12,7 @@ type single struct {
 	text     []byte
 	class    *pgsql.Class
 	parses   *statement // the statement a Parse in it makes
+	portal   string     // the one a Bind in it makes
 	binds    int
 	executes int
 }
@@ -91,10 +94,11 @@ func (s *Session) single(req *request) (one single, ok bool) {
 			one.text = sql
 			one.parses = s.newStatement(name, sql, types)
 		case pgwire.MsgBind:
-			_, name, _, err := pgwire.DecodeBind(body)
-			if err != nil {
+			portal, name, rest, err := pgwire.DecodeBind(body)
+			if err != nil || one.binds > 0 || !noParameters(body[rest:]) {
 				return one, false
 			}
+			one.portal = string(portal)
 			one.binds++
 			if one.parses == nil {
 				stmt := s.statements.lookup(name)
@@ -106,17 +110,36 @@ func (s *Session) single(req *request) (one single, ok bool) {
 				return one, false
 			}
 		case pgwire.MsgExecute:
-			one.executes++
-		case pgwire.MsgClose:
-			if len(body) == 0 || body[0] != 'P' {
+			portal, _, ok := pgwire.ParseCString(body)
+			if !ok || one.binds == 0 || string(portal) != one.portal {
 				return one, false
 			}
-		case pgwire.MsgDescribe, pgwire.MsgSync:
+			one.executes++
+		case pgwire.MsgClose, pgwire.MsgDescribe:
+			kind, name, err := pgwire.DecodeTarget(body)
+			if err != nil || kind == 'P' && (one.binds == 0 || string(name) != one.portal) || kind == 'S' && !one.describes(typ, name) {
+				return one, false
+			}
+		case pgwire.MsgSync:
 		default:
 			return one, false
 		}
 	}
 	return one, one.binds == 1 && one.executes == 1
+}
+
+// describes tells whether a message about a statement is a Describe of the one that the batch has just prepared.
+func (one *single) describes(typ byte, name []byte) bool {
+	return typ == pgwire.MsgDescribe && one.parses != nil && string(name) == one.parses.name
+}
+
+// noParameters tells whether what follows the names in a Bind gives no parameter.
+func noParameters(rest []byte) bool {
+	if len(rest) < 2 {
+		return false
+	}
+	at := 2 + 2*int(binary.BigEndian.Uint16(rest)) // the formats
+	return len(rest) >= at+2 && binary.BigEndian.Uint16(rest[at:]) == 0
 }
 
 // merge adds what another statement of the same batch does.

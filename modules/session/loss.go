@@ -40,6 +40,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 	e, b := s.turn.refused, s.lease.member.Backend
 	s.w.Truncate(s.turn.keep)
 	if attempt >= maxAttempts {
+		s.release()
 		s.w.Error(e)
 		return false, s.endRequest(req)
 	}
@@ -59,7 +60,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 // an autocommit read of which no reply byte reached the client.
 func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, error) {
 	s.undoPending(nil)
-	inTx := s.tx.open && !s.turn.beganHere && !req.prepare
+	inTx := s.tx.open && !s.begin.pending() && !req.prepare
 	pinned := s.pins
 	backend := s.lease.member.Backend
 	s.lease.taint("lost")
@@ -137,8 +138,8 @@ func (s *Session) failTransaction() {
 // endRequest follows an error of ours with what ends the request: ReadyForQuery, or silence until the client's Sync.
 func (s *Session) endRequest(req *request) error {
 	if req.typ != 0 {
-		if err := s.r.Discard(); err != nil {
-			return &goneError{err}
+		if err := s.discard(); err != nil {
+			return err
 		}
 	}
 	synced := req.simple || req.sync || req.duplex && !s.segment

@@ -17,7 +17,7 @@ func (s *Session) query(n int) error {
 	if n > bodyLimit {
 		req.class, req.typ = pgsql.Unparsed(), pgwire.MsgQuery
 	} else {
-		body, err := s.r.Body()
+		body, err := s.body()
 		if err != nil {
 			return &goneError{err}
 		}
@@ -41,7 +41,7 @@ func (s *Session) runWaiting(n int, then func(*Session, int) error) error {
 		return err
 	}
 	if s.skipping {
-		return s.r.Discard()
+		return s.discard()
 	}
 	return then(s, n)
 }

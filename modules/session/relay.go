@@ -100,8 +100,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 		if err := s.flush(); err != nil {
 			return err
 		}
-		s.queue.dropSyncs()
-		return s.feed.start(s, c, feedCopy, true)
+		return s.copyIn(c)
 	case pgwire.MsgCommandComplete:
 		if expected && r.action == forward {
 			if err := s.commandComplete(c); err != nil {
@@ -194,6 +193,8 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 	switch {
 	case bytes.HasPrefix(tag, []byte("ROLLBACK")):
 		s.turn.rolled = true
+	case bytes.HasPrefix(tag, []byte("COMMIT")):
+		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):
 		s.forgetAll(c)
 		s.pins = 0

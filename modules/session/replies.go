@@ -112,14 +112,16 @@ func (q *replies) failSegment(removed []reply) (list []reply, sync bool) {
 	return removed, false
 }
 
-// dropSyncs removes the Syncs at the front: a server in copy-in mode ignores them.
+// dropSyncs removes the Syncs that follow the front: a server in copy-in mode ignores them. It returns whether there were any.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (q *replies) dropSyncs() {
+func (q *replies) dropSyncs() (dropped bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.head+1 < len(q.list) && q.list[q.head+1].expect == expectSync {
 		q.list = append(q.list[:q.head+1], q.list[q.head+2:]...)
+		dropped = true
 	}
+	return dropped
 }
 
 // completes tells whether a server message ends the expected reply.

@@ -20,6 +20,9 @@ func feedSegment(s *Session, c *pool.Conn) error {
 	for {
 		typ, n, err := s.r.Next()
 		if err != nil {
+			if s.readsOn(err) {
+				continue
+			}
 			if isTimeout(err) {
 				return errStopped
 			}
@@ -38,6 +41,15 @@ func (s *Session) feedGathered(c *pool.Conn) error {
 	return s.sendFrames(c, s.batch.frames)
 }
 
+// copyIn starts the second direction for the data the server has asked for. A Sync that came before the data is ignored by the server:
+// the client's next one ends the segment.
+func (s *Session) copyIn(c *pool.Conn) error {
+	if s.queue.dropSyncs() {
+		s.segment, s.request.sync = true, false
+	}
+	return s.feed.start(s, c, feedCopy, true)
+}
+
 // feedMessage sends one message of a duplex segment; done is true after its Sync.
 func (s *Session) feedMessage(c *pool.Conn, typ byte, n int) (done bool, err error) {
 	switch typ {
@@ -52,7 +64,7 @@ func (s *Session) feedMessage(c *pool.Conn, typ byte, n int) (done bool, err err
 			err = s.feedLarge(c, typ, n)
 			break
 		}
-		body, e := s.r.Body()
+		body, e := s.body()
 		if e != nil {
 			if isTimeout(e) {
 				return false, errStopped

@@ -90,6 +90,7 @@ type Session struct {
 	settings   *settings         // what the client expects to be in force
 	startup    *settings         // the same, as asked for at startup
 	forced     bool              // a standby refused the request: the primary runs it
+	refused    error             // the login a replica refused, while another backend is tried
 	touched    touched           // settings changed since the server was last asked
 	reported   map[string]string // what the client was told last
 	batch      batch
@@ -183,7 +184,7 @@ func (s *Session) loop() {
 // dispatch handles one client message at a message boundary.
 func (s *Session) dispatch(typ byte, n int) error { //nolint:funlen // one case per message
 	if s.skipping && typ != pgwire.MsgSync && typ != pgwire.MsgTerminate {
-		return s.r.Discard()
+		return s.discard()
 	}
 	switch typ {
 	case pgwire.MsgQuery:
@@ -192,7 +193,7 @@ func (s *Session) dispatch(typ byte, n int) error { //nolint:funlen // one case 
 		return s.extended(typ, n)
 	case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
 		// Left over from a COPY the server has already ended: ignored, as the server does.
-		return s.r.Discard()
+		return s.discard()
 	case pgwire.MsgTerminate:
 		return errGoodbye
 	case pgwire.MsgFunctionCall:

@@ -162,6 +162,16 @@ func (t *touched) add(list []pgsql.Setting) {
 
 func (t *touched) none() bool { return !t.all && len(t.names) == 0 }
 
+// resets tells whether a setting went back to a default that only the server knows.
+func (t *touched) resets() bool {
+	for _, st := range t.names {
+		if st.Reset {
+			return true
+		}
+	}
+	return t.all
+}
+
 func (t *touched) clear() {
 	clear(t.names)
 	t.all = false

@@ -37,6 +37,7 @@ type turn struct {
 	completed bool          // a statement of the client's completed
 	failed    string        // SQLSTATE of the error forwarded last
 	rolled    bool          // the last command tag was ROLLBACK
+	committed bool          // a command tag was COMMIT
 	probed    []*string     // the row a probe of ours returned
 	hurry     bool          // a notice or notification came, which a server sends at once
 	torn      bool          // a frame was cut off half-way to the client
@@ -109,6 +110,7 @@ func (s *Session) attempt(req *request, fresh bool) error {
 	}
 	s.turn.replied, s.turn.latency = false, 0
 	s.turn.refused, s.turn.own, s.turn.illness = nil, nil, nil
+	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed = false, "", false, false
 	err := s.exchange(req, c)
 	b.EndTurn(work, s.turn.latency, s.failureOf(err))
 	return err
@@ -218,6 +220,9 @@ func (s *Session) finish(req *request) error {
 	if s.turn.beganHere {
 		s.begin.clear()
 	}
+	if s.turn.committed && s.wrote {
+		s.mark = cluster.Now() // whatever a ROLLBACK after it undoes
+	}
 	if s.segment {
 		return s.flush() // more of the same implicit transaction may come
 	}
@@ -232,8 +237,11 @@ func (s *Session) finish(req *request) error {
 		}
 		s.wrote = false
 	}
-	if !s.turn.completed {
-		s.touched.clear() // a failed statement changes nothing
+	if s.turn.failed != "" {
+		s.turn.rolled = true // what the failed transaction reset is set again
+		if s.touched.resets() {
+			s.lease.taint("reset undone")
+		}
 	}
 	if !s.touched.none() {
 		if err := s.flush(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -231,6 +232,7 @@ func (s *Session) heldLost(lost *lostError) error {
 	s.undoPending(nil)
 	s.lease.conn.Close()
 	s.release()
+	wrote, failed := s.wrote, s.segment && !s.skipping
 	s.skipping = s.skipping || s.segment
 	s.segment, s.wrote = false, false
 	s.touched.clear()
@@ -242,5 +244,14 @@ func (s *Session) heldLost(lost *lostError) error {
 		s.failTransaction()
 		s.tx.lost = lost
 	}
-	return nil
+	if !failed {
+		return nil
+	}
+	// The client has not sent its Sync yet: the segment fails now, and only this error tells.
+	s.tx.lost = nil
+	if wrote {
+		s.mark = cluster.Now()
+	}
+	s.w.Error(errLost(pgsql.Unparsed(), lost))
+	return s.flush()
 }
