@@ -1,15 +1,12 @@
 package integration_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -113,43 +110,6 @@ func (h *caddyHost) document() []byte {
 	return document
 }
 
-// reload gives Caddy the whole configuration, as `caddy reload` does.
-func (h *caddyHost) reload(t testing.TB) {
-	t.Helper()
-	h.call(t, http.MethodPost, "/load", h.document(), nil)
-}
-
-// call asks the admin API; any status but 200 fails the test. The reply is decoded into v unless that is nil.
-func (h *caddyHost) call(t testing.TB, method, path string, body []byte, v any) {
-	t.Helper()
-	status, reply, err := h.ask(method, path, body)
-	if err != nil || status != http.StatusOK {
-		t.Fatalf("%s %s: status %d, %v: %s", method, path, status, err, reply)
-	}
-	if v != nil {
-		if err := json.Unmarshal(reply, v); err != nil {
-			t.Fatalf("%s %s: %v: %s", method, path, err, reply)
-		}
-	}
-}
-
-// adminClient keeps no connection: each reload is a new admin server.
-var adminClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
-func (h *caddyHost) ask(method, path string, body []byte) (status int, reply []byte, err error) {
-	request, err := http.NewRequestWithContext(context.Background(), method, "http://"+h.admin+path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := adminClient.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	reply, err = io.ReadAll(response.Body)
-	return response.StatusCode, reply, errors.Join(err, response.Body.Close())
-}
-
 // verdict looks for what no test would see: sessions that panicked.
 func (h *caddyHost) verdict() error {
 	metrics, err := h.metrics()
@@ -227,59 +187,6 @@ func serve(t *testing.T, name string, servers *pgtest.Cluster, change func(*site
 	host.reload(t)
 	s.awaitReady(t, len(servers.Replicas()))
 	return s
-}
-
-// backend is a backend as the admin API shows it.
-type backend struct {
-	Name     string  `json:"name"`
-	Role     string  `json:"role"`
-	State    string  `json:"state"`
-	Reason   string  `json:"reason"`
-	Fit      bool    `json:"fit"`
-	Circuit  string  `json:"circuit"`
-	Weight   float64 `json:"weight"`
-	Timeline uint32  `json:"timeline"`
-	Pools    []struct {
-		User string `json:"user"`
-		Open int    `json:"open"`
-	} `json:"pools"`
-}
-
-// view is a cluster as the admin API shows it.
-type view struct {
-	Primary  *string   `json:"primary"`
-	Backends []backend `json:"backends"`
-}
-
-// backend returns the backend of that name, the zero value when there is none.
-func (v *view) backend(name string) backend {
-	for _, b := range v.Backends {
-		if b.Name == name {
-			return b
-		}
-	}
-	return backend{}
-}
-
-// String is short, for failures.
-func (v *view) String() string {
-	primary := "none"
-	if v.Primary != nil {
-		primary = *v.Primary
-	}
-	var all strings.Builder
-	for _, b := range v.Backends {
-		fmt.Fprintf(&all, "; %s %s %s circuit %s fit %v weight %.2f %s", b.Name, b.Role, b.State, b.Circuit, b.Fit, b.Weight, b.Reason)
-	}
-	return "primary " + primary + all.String()
-}
-
-// look asks the admin API for the site's cluster.
-func (s *site) look(t testing.TB) *view {
-	t.Helper()
-	v := new(view)
-	host.call(t, http.MethodGet, "/postgres/clusters/"+s.name, nil, v)
-	return v
 }
 
 // awaitReady waits until there is a primary and so many replicas serve reads at full weight.
