@@ -183,6 +183,7 @@ type transaction struct {
 	open         bool // between BEGIN and its end, also while the BEGIN is deferred
 	readOnly     bool
 	serializable bool
+	shifted      bool       // search_path, role or the like may be others than the session's until it ends
 	failed       bool       // in state E without a server: only its end is accepted
 	lost         *lostError // why it failed, as long as the client has not been told
 }

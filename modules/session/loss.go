@@ -1,11 +1,13 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
 )
 
 // again decides after a failed attempt: true to send the request once more, false when the client was told of the failure.
@@ -43,6 +45,10 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 		s.release()
 		s.w.Error(e)
 		return false, s.endRequest(req)
+	}
+	if s.turn.stale {
+		s.undoBatch()
+		return true, nil
 	}
 	s.route.Tried = append(s.route.Tried, b)
 	if refusesWrites(e.Code) || req.prepare {
@@ -148,4 +154,18 @@ func (s *Session) endRequest(req *request) error {
 		s.w.ReadyForQuery(s.status)
 	}
 	return s.flush()
+}
+
+// stalePlan follows the error 0A000 "cached plan must not change result type": the shared statement is to be parsed anew. It returns
+// whether the request can run again unseen: nothing of it has been executed or told.
+func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
+	if e.Code != pgwire.CodeFeatureNotSupported || r.stmt == nil || !bytes.Contains(e.Raw, []byte("\x00RRevalidateCachedQuery\x00")) {
+		return false
+	}
+	if shared := r.stmt.shared; shared != "" {
+		c.Forget(shared)
+		stateOf(c).doubt(shared)
+	}
+	return !s.segment && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
+		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0
 }

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"slices"
+
+	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
 )
@@ -44,7 +47,8 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nol
 		c.W.String(server)
 		c.W.Bytes(body[rest:])
 		c.W.End()
-		s.queue.push(reply{expect: expectBind})
+		s.queue.push(reply{expect: expectBind, stmt: s.statements.lookup(name)})
+		s.noteBound(name)
 	case pgwire.MsgDescribe:
 		kind, name, err := pgwire.DecodeTarget(body)
 		if err != nil {
@@ -58,6 +62,8 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nol
 			c.W.Byte('S')
 			c.W.String(server)
 			c.W.End()
+			s.queue.push(reply{expect: expectDescribe, stmt: s.statements.lookup(name)})
+			break
 		}
 		s.queue.push(reply{expect: expectDescribe})
 	case pgwire.MsgExecute:
@@ -123,13 +129,27 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 		r.known = stmt.shared
 	case s.status == 'E':
 		// In a failed transaction the server must refuse it: the unnamed statement stands in.
-		c.SetUnnamed(0)
+		c.SetUnnamed(unnamedInDoubt)
 		c.W.Parse("", stmt.text, stmt.types)
 	default:
 		r.action = answer
 	}
 	s.expectNamed(r)
 	return nil
+}
+
+// noteBound adds what a statement does that is bound in a duplex turn, whose messages are not all known when it begins.
+func (s *Session) noteBound(name []byte) {
+	if !s.request.duplex {
+		return
+	}
+	stmt := s.statements.lookup(name)
+	if stmt == nil || slices.Contains(s.batch.classes, stmt.class) {
+		return
+	}
+	if c := stmt.class; c.Pins() != 0 || c.Effects&(pgsql.Settings|pgsql.Discard) != 0 {
+		s.batch.classes = append(s.batch.classes, c)
+	}
 }
 
 // newStatement copies what a Parse says.
@@ -140,7 +160,12 @@ func (s *Session) newStatement(name, sql, types []byte) *statement {
 		stmt.id = s.id<<24 | s.statements.next&(1<<24-1)
 		return stmt
 	}
-	stmt.shared = sharedName(sql, types, s.settings)
+	if s.tx.shifted {
+		s.statements.next++
+		stmt.shared = ownName(s.id, s.statements.next)
+	} else {
+		stmt.shared = sharedName(sql, types, s.settings)
+	}
 	return stmt
 }
 
@@ -194,10 +219,21 @@ func (s *Session) know(c *pool.Conn, name []byte) string {
 // learn notes that the server connection is about to know a statement and closes those it has too many of.
 func (s *Session) learn(c *pool.Conn, stmt *statement) {
 	for _, evicted := range c.Learn(stmt.shared) {
-		c.W.Close('S', evicted)
-		s.queue.push(reply{expect: expectClose, action: drop})
+		s.forget(c, evicted)
+	}
+	if st := stateOf(c); st.doubted(stmt.shared) {
+		s.forget(c, stmt.shared)
 	}
 }
+
+// forget makes the server connection give a shared statement up; closing one that it does not have is no error.
+func (s *Session) forget(c *pool.Conn, shared string) {
+	c.W.Close('S', shared)
+	s.queue.push(reply{expect: expectClose, action: drop, known: shared})
+}
+
+// unnamedInDoubt says that the server connection may hold the unnamed statement of nobody knows whom.
+const unnamedInDoubt = 1<<64 - 1
 
 // dropUnnamed makes sure that the server connection holds no unnamed statement of another session.
 func (s *Session) dropUnnamed(c *pool.Conn) {

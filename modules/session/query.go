@@ -133,6 +133,9 @@ const notPlain = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Unknown
 // answerHere answers what needs no server: a BEGIN alone, which is deferred until the first statement tells where the transaction
 // belongs, the end of a transaction of which nothing was sent, and statements of a transaction that failed without a server.
 func (s *Session) answerHere(req *request) bool {
+	if s.deallocate(req.class) {
+		return true
+	}
 	tag := s.localTag(req.class, req.query)
 	if tag == "" {
 		return false
@@ -143,6 +146,24 @@ func (s *Session) answerHere(req *request) bool {
 	} else {
 		s.w.CommandComplete(tag)
 	}
+	s.w.ReadyForQuery(s.status)
+	s.labels.local.Inc()
+	return true
+}
+
+// deallocate answers a DEALLOCATE of a statement that the client made by Parse: servers know it by another name, and it is shared.
+// In a failed transaction the server must refuse it.
+func (s *Session) deallocate(class *pgsql.Class) bool {
+	if class.Effects != pgsql.Discard || class.Statements != 1 || len(class.Prepared) != 1 || s.status == 'E' || s.segment {
+		return false
+	}
+	name := class.Prepared[0]
+	if s.statements.named[name] == nil {
+		return false
+	}
+	s.statements.set(name, nil)
+	s.statements.unnamed = nil
+	s.w.CommandComplete("DEALLOCATE")
 	s.w.ReadyForQuery(s.status)
 	s.labels.local.Inc()
 	return true

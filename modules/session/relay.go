@@ -86,8 +86,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 		if expected && r.action == drop {
 			return dropFrame(c)
 		}
-		s.turn.hurry = true
-		return s.forward(c)
+		return s.notice(c)
 	case pgwire.MsgNotification:
 		s.turn.hurry = true
 		return s.forward(c)
@@ -126,6 +125,22 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 		s.queue.pop()
 	}
 	return err
+}
+
+// notice passes a notice on at once, as a server does. A warning that the server stops or has crashed is its last word to us: the
+// connection ends next, and the client may never need to know.
+func (s *Session) notice(c *pool.Conn) error {
+	body, err := c.R.Body()
+	if err != nil {
+		return &lostError{err: err}
+	}
+	e := pgwire.ParseError(body)
+	if e.Code == pgwire.CodeAdminShutdown || e.Code == pgwire.CodeCrashShutdown {
+		s.turn.closed = e
+		return nil
+	}
+	s.turn.hurry = true
+	return s.forward(c)
 }
 
 // forward passes the current frame to the client, streamed when it is large.
@@ -253,6 +268,8 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		return nil
 	}
 	switch {
+	case s.stalePlan(c, r, e):
+		s.turn.refused, s.turn.stale = e, true
 	case s.refusedHere(e):
 		s.turn.refused = e
 	case r.dup && e.Code == pgwire.CodeDuplicatePreparedStatement:
@@ -281,6 +298,9 @@ func (s *Session) segmentFailed(c *pool.Conn) {
 	defer s.segMu.Unlock()
 	removed, synced := s.queue.failSegment(s.failed[:0])
 	s.undo(c, removed)
+	if r := &removed[0]; r.expect == expectParse && r.named && r.stmt.name == "" {
+		s.statements.unnamed = nil // a Parse that fails has destroyed it
+	}
 	s.failed = removed
 	clear(s.failed)
 	if !synced {
@@ -292,11 +312,14 @@ func (s *Session) segmentFailed(c *pool.Conn) {
 func (s *Session) undo(c *pool.Conn, list []reply) {
 	for i := len(list) - 1; i >= 0; i-- {
 		r := list[i]
-		if r.known != "" && c != nil {
+		switch {
+		case c == nil:
+		case r.expect == expectClose && r.known != "":
+			stateOf(c).doubt(r.known)
+		case r.known != "":
 			c.Forget(r.known)
-		}
-		if r.expect == expectParse && r.action == drop && r.known == "" && c != nil {
-			c.SetUnnamed(0)
+		case r.expect == expectParse && r.stmt.name == "":
+			c.SetUnnamed(unnamedInDoubt)
 		}
 		if r.named {
 			s.statements.set(r.name(), r.prev)

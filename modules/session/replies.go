@@ -36,7 +36,7 @@ type reply struct {
 	stmt   *statement // Parse: the statement that exists once ParseComplete has come
 	prev   *statement // Parse, Close: what the client's name stood for before
 	named  bool       // Parse, Close: the client's name is stmt's or prev's name
-	known  string     // Parse: the shared name the server connection learns
+	known  string     // Parse: the shared name the server connection learns; Close: the one it forgets
 	dup    bool       // Parse: the server is made to raise 42P05; the message names the client's statement
 }
 

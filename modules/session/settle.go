@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -87,9 +88,13 @@ var transient = map[string]struct{}{
 
 // noteSettings remembers which settings the statements of a request may change.
 func (s *Session) noteSettings(class *pgsql.Class) {
+	s.tx.shifted = s.tx.shifted || class.SettingsUnknown
 	for i := range class.Settings {
 		if class.Settings[i].Name == "synchronous_commit" {
 			s.asyncCommit = true // perhaps for one transaction only: the marks can not tell
+		}
+		if slices.Contains(parseSettings[:], class.Settings[i].Name) || class.Settings[i].All {
+			s.tx.shifted = true
 		}
 		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
 			s.touched.add(class.Settings[i : i+1])
@@ -100,7 +105,23 @@ func (s *Session) noteSettings(class *pgsql.Class) {
 // connState is what a session leaves on a server connection for the next one to find.
 type connState struct {
 	settings    *settings
-	sequencesOf uint64 // the session whose sequence values currval and lastval would show
+	sequencesOf uint64              // the session whose sequence values currval and lastval would show
+	doubtful    map[string]struct{} // shared statements that the server may still have although it was to forget them
+}
+
+// doubt notes that the server may still have a statement that the connection does not count as known.
+func (st *connState) doubt(shared string) {
+	if st.doubtful == nil {
+		st.doubtful = make(map[string]struct{})
+	}
+	st.doubtful[shared] = struct{}{}
+}
+
+// doubted tells whether the server may have the statement, and forgets the doubt: the caller closes it.
+func (st *connState) doubted(shared string) bool {
+	_, ok := st.doubtful[shared]
+	delete(st.doubtful, shared)
+	return ok
 }
 
 func stateOf(c *pool.Conn) *connState {

@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
@@ -78,6 +79,11 @@ func sharedName(text, types []byte, set *settings) string {
 	}
 	var sum [sha256.Size]byte
 	return sharedPrefix + hex.EncodeToString(h.Sum(sum[:0])[:16])
+}
+
+// ownName is a name for a statement that was parsed under settings which only its transaction has: no other session shares it.
+func ownName(session, number uint64) string {
+	return sharedPrefix + strconv.FormatUint(session, 36) + "_" + strconv.FormatUint(number, 36)
 }
 
 // parseSettings decide the meaning of a text at Parse.

@@ -33,6 +33,7 @@ type turn struct {
 	latency   time.Duration // from then until its first reply byte
 	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
 	illness   error         // an error of the server that speaks against the server itself
+	stale     bool          // refused for a plan that no longer fits: the same server can run it again
 	own       *pgwire.Error // one of our own queries failed
 	completed bool          // a statement of the client's completed
 	failed    string        // SQLSTATE of the error forwarded last
@@ -110,7 +111,7 @@ func (s *Session) attempt(req *request, fresh bool) error {
 	}
 	s.turn.replied, s.turn.latency = false, 0
 	s.turn.refused, s.turn.own, s.turn.illness = nil, nil, nil
-	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed = false, "", false, false
+	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed, s.turn.stale = false, "", false, false, false
 	err := s.exchange(req, c)
 	b.EndTurn(work, s.turn.latency, s.failureOf(err))
 	return err
@@ -215,6 +216,10 @@ func (s *Session) finish(req *request) error {
 	s.observe(req.class)
 	if req.prepare {
 		return s.finishPrepare(req, c)
+	}
+	if req.duplex {
+		req.class = s.batch.strict() // with what came after the turn had begun
+		s.noteClass(req.class)
 	}
 	s.notePins(req.class)
 	if s.turn.beganHere {
