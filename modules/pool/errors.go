@@ -2,7 +2,6 @@ package pool
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
@@ -42,13 +41,9 @@ func (e *DialError) Error() string { return "open server connection: " + e.Err.E
 // Unwrap returns the Dialer's error.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// final tells whether a dial failed for a reason that another connection of the same identity would not heal: the
-// server knows the user and refuses it. 53300 is not among them, it passes when somebody disconnects.
-func final(err error) bool {
+// passing tells whether a dial failed for a reason that a connection of the same identity that is given back heals: the
+// server is full (53300). Whatever else it was, nothing was sent: the waiters are better off elsewhere.
+func passing(err error) bool {
 	var e *pgwire.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	const insufficientPrivilege = "42501" // no CONNECT privilege on the database
-	return strings.HasPrefix(e.Code, "28") || e.Code == pgwire.CodeInvalidCatalogName || e.Code == insufficientPrivilege
+	return errors.As(err, &e) && e.Code == pgwire.CodeTooManyConnections
 }

@@ -68,11 +68,11 @@ func (s *Set) dial(id Identity, timeout time.Duration) (*Conn, error) {
 	return c, err
 }
 
-// dialFailed tells the waiters of p. While leased connections can still serve them they wait on, and the next dial is
-// left to Upkeep; but nobody waits for a server that refuses this identity. The caller holds the mutex.
+// dialFailed tells the waiters of p: nothing was sent, so they may try another backend at once. Only while the server is full and
+// leased connections can still serve them they wait on, and the next dial is left to Upkeep. The caller holds the mutex.
 func (p *pool) dialFailed(err error) {
 	p.counts.failed++
-	if p.leased() > 0 && !final(err) {
+	if p.leased() > 0 && passing(err) {
 		p.cooling = true
 		return
 	}

@@ -23,7 +23,7 @@ func TestAFailedDial(t *testing.T) {
 		refused string // SQLSTATE that must show through
 	}{
 		{"fails the waiters of an empty pool at once", errRefused, false, true, ""},
-		{"leaves waiters to the connections in use", errRefused, true, false, ""},
+		{"fails the waiters at once although connections are in use: nothing was sent", errRefused, true, true, ""},
 		{"by a wrong password fails all waiters", refusal("28P01"), true, true, "28P01"},
 		{"by pg_hba fails all waiters", refusal("28000"), true, true, "28000"},
 		{"by a missing database fails all waiters", refusal("3D000"), true, true, "3D000"},
@@ -88,7 +88,7 @@ func TestAPoolThatCannotDialTriesAgain(t *testing.T) {
 		v := newServer(t)
 		s := v.newSet(t, Limits{})
 		c := acquire(t, s, alice)
-		v.refuse(errRefused)
+		v.refuse(pgwire.Fatalf(pgwire.CodeTooManyConnections, "full"))
 		var queue []*attempt
 		for range 10 {
 			queue = append(queue, start(t.Context(), s, alice))
