@@ -117,7 +117,8 @@ func TestWaitersAreFailedWhenTheLastConnectionInUseIsLost(t *testing.T) {
 		v := newServer(t)
 		s := v.newSet(t, Limits{})
 		c := acquire(t, s, alice)
-		v.refuse(errRefused)
+		full := pgwire.Fatalf(pgwire.CodeTooManyConnections, "full")
+		v.refuse(full)
 		a := start(t.Context(), s, alice)
 		synctest.Wait()
 		if a.over() {
@@ -128,7 +129,7 @@ func TestWaitersAreFailedWhenTheLastConnectionInUseIsLost(t *testing.T) {
 		if !a.over() {
 			t.Fatal("waits for nothing")
 		}
-		expectDialError(t, a.err, errRefused, "")
+		expectDialError(t, a.err, full, pgwire.CodeTooManyConnections)
 		check(t, s)
 	})
 }

@@ -163,11 +163,13 @@ func (s *Session) listen(c *pool.Conn) error {
 			if isTimeout(err) {
 				return err
 			}
-			return &lostError{err: err}
+			return &lostError{err: err, last: s.turn.closed}
 		}
 		switch typ {
-		case pgwire.MsgNotification, pgwire.MsgNotice:
+		case pgwire.MsgNotification:
 			err = s.forward(c)
+		case pgwire.MsgNotice:
+			err = s.notice(c)
 		case pgwire.MsgParameterStatus:
 			err = s.parameterStatus(c)
 		case pgwire.MsgError:
