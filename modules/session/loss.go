@@ -66,7 +66,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 // an autocommit read of which no reply byte reached the client.
 func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, error) {
 	s.undoPending(nil)
-	inTx := s.tx.open && !s.begin.pending() && !req.prepare
+	inTx := s.turn.continues || s.tx.open && !s.begin.pending() && !req.prepare
 	pinned := s.pins
 	backend := s.lease.member.Backend
 	s.lease.taint("lost")
@@ -166,6 +166,6 @@ func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
 		c.Forget(shared)
 		stateOf(c).doubt(shared)
 	}
-	return !s.segment && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
+	return !s.segment && !s.turn.continues && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
 		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0
 }

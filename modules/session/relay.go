@@ -363,7 +363,7 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	if s.turn.refused != nil {
 		return true // what follows the first refusal is not forwarded either
 	}
-	if s.pins != 0 || s.segment || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
+	if s.pins != 0 || s.segment || s.turn.continues || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
 		return false
 	}
 	if s.request.prepare {

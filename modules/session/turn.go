@@ -29,6 +29,7 @@ type turn struct {
 	keep      int   // bytes it had collected then: everything beyond belongs to this turn
 	started   time.Time
 	requested time.Time     // when the leased server was asked: waiting for it is not its fault
+	continues bool          // the segment was open before: part of its implicit transaction has been executed
 	replied   bool          // the server has answered something
 	latency   time.Duration // from then until its first reply byte
 	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
@@ -75,7 +76,7 @@ var errNoTrial = errors.New("no trial request is left for the recovering backend
 // beginTurn forgets the turn before.
 func (s *Session) beginTurn() {
 	now := time.Now()
-	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now}
+	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now, continues: s.segment}
 }
 
 // run does one turn: lease, send, relay, release. A returned error ends the session; everything else was told to the client.
