@@ -46,6 +46,7 @@ type site struct {
 	addr    string
 	servers *pgtest.Cluster
 	config  *cluster.Config
+	handler map[string]any // options of the handler, beside the cluster
 }
 
 // startCaddy chooses the address of the admin API. Caddy itself starts with the first configuration.
@@ -87,9 +88,11 @@ func (h *caddyHost) document() []byte {
 	clusters, listeners := map[string]any{}, map[string]any{}
 	for name, s := range h.sites {
 		clusters[name] = s.config
+		handler := map[string]any{"handler": "postgres", "cluster": name}
+		maps.Copy(handler, s.handler)
 		listeners[name] = map[string]any{
 			"listen": []string{"pg/" + s.addr},
-			"routes": []any{map[string]any{"handle": []any{map[string]any{"handler": "postgres", "cluster": name}}}},
+			"routes": []any{map[string]any{"handle": []any{handler}}},
 		}
 	}
 	document, err := json.Marshal(map[string]any{
@@ -226,7 +229,7 @@ func await(t testing.TB, limit time.Duration, what string, holds func() (said st
 // connString is what libpq and the drivers call a connection string.
 func (s *site) connString(user, database string) string {
 	ip, port, _ := net.SplitHostPort(s.addr)
-	return fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable", ip, port, user, database)
+	return fmt.Sprintf("host=%s port=%s user='%s' dbname=%s sslmode=disable", ip, port, user, database)
 }
 
 // connect opens a connection as the ordinary program; it is closed when the test ends. extra is more of a connection
