@@ -183,6 +183,7 @@ type transaction struct {
 	open         bool // between BEGIN and its end, also while the BEGIN is deferred
 	readOnly     bool
 	serializable bool
+	savepoints   bool       // one of its savepoints may have been gone back to
 	shifted      bool       // search_path, role or the like may be others than the session's until it ends
 	failed       bool       // in state E without a server: only its end is accepted
 	lost         *lostError // why it failed, as long as the client has not been told
@@ -227,7 +228,7 @@ func (s *Session) release() {
 	}
 	s.clearActive()
 	s.lease = lease{}
-	s.pins = 0
+	s.pins, s.bound = 0, 0
 	s.heldSince.Store(0)
 	c.Release()
 }

@@ -169,3 +169,14 @@ func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
 	return !s.segment && !s.turn.continues && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
 		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0
 }
+
+// refusesWrites are the SQLSTATEs by which a standby refuses what only a primary can do.
+func refusesWrites(code string) bool {
+	return code == pgwire.CodeReadOnlyTransaction || code == pgwire.CodeFeatureNotSupported || code == pgwire.CodeObjectNotInPrerequisiteState
+}
+
+// isRecoveryConflict are the SQLSTATEs of a query cancelled because replay needs what it reads.
+// See https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+func isRecoveryConflict(code string) bool {
+	return code == pgwire.CodeSerializationFailure || code == pgwire.CodeDeadlockDetected || code == pgwire.CodeDatabaseDropped
+}

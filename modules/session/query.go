@@ -93,6 +93,9 @@ func (s *Session) refuseFailed(class *pgsql.Class) {
 // send writes the request to the leased connection and notes what the server will answer.
 func (s *Session) send(req *request, c *pool.Conn) error {
 	s.noteClass(req.class)
+	if st := stateOf(c); s.wrote && st.sequencesOf != s.id {
+		st.sequencesOf = 0 // what this session draws is not the other's
+	}
 	if !req.simple {
 		return s.sendBatch(req, c)
 	}
@@ -122,6 +125,7 @@ func (s *Session) noteClass(class *pgsql.Class) {
 	if class.MayWrite() || class.Effects&notPlain != 0 {
 		s.wrote = true
 	}
+	s.tx.savepoints = s.tx.savepoints || class.Effects&pgsql.Savepoint != 0
 	if class.Effects&(pgsql.Settings|pgsql.Discard) != 0 {
 		s.noteSettings(class)
 	}

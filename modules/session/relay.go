@@ -106,8 +106,10 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 				return err
 			}
 		}
+	case pgwire.MsgPortalSuspended:
+		s.turn.completed = s.turn.completed || r.action == forward // what it did so far may have left something
 	case pgwire.MsgRowDescription, pgwire.MsgNoData, pgwire.MsgParseComplete, pgwire.MsgBindComplete, pgwire.MsgCloseComplete,
-		pgwire.MsgPortalSuspended, pgwire.MsgEmptyQuery, pgwire.MsgParameterDescription, pgwire.MsgCopyOut, pgwire.MsgCopyData,
+		pgwire.MsgEmptyQuery, pgwire.MsgParameterDescription, pgwire.MsgCopyOut, pgwire.MsgCopyData,
 		pgwire.MsgCopyDone, pgwire.MsgFunctionResult:
 	default:
 		return &lostError{err: pgwire.Errorf(pgwire.CodeProtocolViolation, "unexpected message type %d of %d bytes from the server", typ, n)}
@@ -373,17 +375,6 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 		return false
 	}
 	return refusesWrites(e.Code) && !s.defaultReadOnly() || isRecoveryConflict(e.Code)
-}
-
-// refusesWrites are the SQLSTATEs by which a standby refuses what only a primary can do.
-func refusesWrites(code string) bool {
-	return code == pgwire.CodeReadOnlyTransaction || code == pgwire.CodeFeatureNotSupported || code == pgwire.CodeObjectNotInPrerequisiteState
-}
-
-// isRecoveryConflict are the SQLSTATEs of a query cancelled because replay needs what it reads.
-// See https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
-func isRecoveryConflict(code string) bool {
-	return code == pgwire.CodeSerializationFailure || code == pgwire.CodeDeadlockDetected || code == pgwire.CodeDatabaseDropped
 }
 
 // capture keeps the row a probe of ours returns; rows of other queries of ours are of no interest.

@@ -172,6 +172,17 @@ func (t *touched) resets() bool {
 	return t.all
 }
 
+// doubt follows a reset that a ROLLBACK TO may have undone: every setting in force is asked for and taken as it is.
+func (t *touched) doubt(inForce *settings) {
+	for _, p := range inForce.list {
+		t.add([]pgsql.Setting{{Name: p.Name}})
+	}
+	for n := range t.names {
+		t.names[n] = pgsql.Setting{Name: n}
+	}
+	t.all = false
+}
+
 func (t *touched) clear() {
 	clear(t.names)
 	t.all = false

@@ -159,6 +159,9 @@ func (s *Session) exchange(req *request, c *pool.Conn) error {
 // putInFront sends what the connection needs before the request: the session's settings and the deferred BEGIN. Changes that may
 // fail on this server are awaited; the others travel in the same write as the request.
 func (s *Session) putInFront(c *pool.Conn) error {
+	if c.Status() == 'T' && !s.wrote {
+		s.forgetSequences(c)
+	}
 	if c.Status() != 'I' {
 		return nil
 	}
@@ -172,15 +175,24 @@ func (s *Session) putInFront(c *pool.Conn) error {
 			}
 		}
 	}
-	if st := stateOf(c); s.request.class.Effects&pgsql.Sequence != 0 && st.sequencesOf != s.id {
-		s.ownQuery(c, "DISCARD SEQUENCES", ownSettings)
-		st.sequencesOf = s.id
-	}
+	s.forgetSequences(c)
 	if s.begin.pending() && !s.request.prepare {
 		s.ownQuery(c, string(s.begin.text), ownBegin)
 		s.turn.beganHere = true
 	}
 	return nil
+}
+
+// forgetSequences makes sure that currval and lastval do not show what other sessions drew on the server connection. It is called when
+// this session can not have drawn anything there since it leased it.
+func (s *Session) forgetSequences(c *pool.Conn) {
+	if s.request.class.Effects&pgsql.Sequence == 0 {
+		return
+	}
+	if st := stateOf(c); st.sequencesOf != s.id {
+		s.ownQuery(c, "DISCARD SEQUENCES", ownSettings)
+		st.sequencesOf = s.id
+	}
 }
 
 // ownQuery puts a query of ours before the client's; its replies are dropped.
@@ -236,6 +248,9 @@ func (s *Session) finish(req *request) error {
 		s.tx.open = true
 		return s.flush()
 	}
+	if s.tx.savepoints && s.touched.resets() {
+		s.touched.doubt(s.settings)
+	}
 	s.tx = transaction{}
 	if s.wrote {
 		if !s.turn.rolled {
@@ -281,10 +296,15 @@ func (s *Session) flush() error {
 
 // notePins remembers what the statements of this turn left on the server connection.
 func (s *Session) notePins(class *pgsql.Class) {
-	pins := class.Pins()
+	pins := class.Pins() | s.bound
 	if pins == 0 {
 		return
 	}
+	if !s.turn.completed && s.turn.failed == "" && s.lease.conn.Status() != 'I' {
+		s.bound = pins // bound now, executed by a later turn
+		return
+	}
+	s.bound = 0
 	if !s.turn.completed {
 		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
 		if s.turn.failed == "" || len(s.turn.failed) == 5 && s.turn.failed[:2] == "42" {
