@@ -74,6 +74,7 @@ type Session struct {
 	status      byte // the transaction status the client was last told: I, T or E
 	lease       lease
 	pins        pgsql.Effects // what holds the lease after the transaction
+	bound       pgsql.Effects // what statements that are bound but not executed yet will pin
 	wrote       bool          // this lease may have written
 	mark        cluster.Mark  // when the last turn that may have written ended; 0 none
 	begin       deferredBegin

@@ -97,9 +97,24 @@ func (s *Session) noteSettings(class *pgsql.Class) {
 			s.tx.shifted = true
 		}
 		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
+			identity := s.identitySettings()
 			s.touched.add(class.Settings[i : i+1])
+			if class.Settings[i].All && class.Effects&pgsql.Discard == 0 {
+				s.touched.add(identity) // RESET ALL leaves them alone
+			}
 		}
 	}
+}
+
+// identitySettings are the settings that say who the session is, as far as it has changed them: RESET ALL does not touch them.
+// See https://www.postgresql.org/docs/current/sql-reset.html
+func (s *Session) identitySettings() (list []pgsql.Setting) {
+	for _, name := range [...]string{"role", "session_authorization"} {
+		if _, ok := s.touched.names[name]; ok || s.settings.has(name) {
+			list = append(list, pgsql.Setting{Name: name})
+		}
+	}
+	return list
 }
 
 // connState is what a session leaves on a server connection for the next one to find.
