@@ -1,6 +1,8 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -296,8 +298,22 @@ func skipComment(b []byte) []byte {
 // be a quote or a backslash. See https://www.postgresql.org/docs/current/multibyte.html
 func asciiSafe(encoding string) bool {
 	switch encoding {
-	case "SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB",
-		"sjis", "shift_jis_2004", "big5", "gbk", "gb18030", "uhc", "johab":
+	case "", "UTF8", "utf8", "UTF-8", "utf-8", "LATIN1", "SQL_ASCII":
+		return true
+	}
+	// PostgreSQL looks names up by their letters and digits alone.
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r | 0x20
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			return r
+		}
+		return -1
+	}, encoding)
+	switch name {
+	case "sjis", "shiftjis", "mskanji", "win932", "windows932", "shiftjis2004", "big5", "win950", "windows950", "gbk", "win936", "windows936",
+		"gb18030", "uhc", "win949", "windows949", "johab":
 		return false
 	}
 	return true

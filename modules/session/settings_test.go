@@ -162,3 +162,14 @@ func FuzzRowValues(f *testing.F) {
 	f.Add([]byte("\x00\x02\x00\x00\x00\x01a\xff\xff\xff\xff"))
 	f.Fuzz(func(_ *testing.T, body []byte) { rowValues(body) })
 }
+
+func TestEncodingsInWhichAQuoteMayBePartOfACharacter(t *testing.T) {
+	for encoding, safe := range map[string]bool{
+		"": true, "UTF8": true, "latin9": true, "EUC_JP": true, "SJIS": false, "Shift-JIS": false, "mskanji": false, "WIN950": false, "gb18030": false,
+		"SHIFT_JIS_2004": false, "johab": false,
+	} {
+		if asciiSafe(encoding) != safe {
+			t.Errorf("%q: safe %v", encoding, !safe)
+		}
+	}
+}
