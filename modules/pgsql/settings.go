@@ -100,6 +100,10 @@ func first(nodes []*pgquery.Node) *pgquery.Node {
 
 // changed notes a setting and what it means for the transaction and for where new tables go.
 func (w *walker) changed(s Setting) {
+	if s.Name == "seed" {
+		w.effect(Load) // as setseed: a state of the server connection that nobody can ask for
+		return
+	}
 	w.setting(s)
 	if !s.Known {
 		return
