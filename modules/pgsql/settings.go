@@ -105,6 +105,10 @@ func (w *walker) changed(s Setting) {
 		return
 	}
 	w.setting(s)
+	if s.Name == "session_authorization" {
+		// It ends SET ROLE, see https://www.postgresql.org/docs/current/sql-set-session-authorization.html.
+		w.setting(Setting{Name: "role", Local: s.Local, Reset: true})
+	}
 	if !s.Known {
 		return
 	}
