@@ -217,6 +217,7 @@ func (s *Session) endWait(ctx context.Context, conn *pool.Conn) error {
 func (s *Session) clearActive() {
 	s.mu.Lock()
 	s.mu.active = pool.Lease{}
+	s.mu.shielded, s.mu.later = false, false
 	s.mu.Unlock()
 }
 

@@ -115,11 +115,35 @@ func (s *Session) cancel(cause error) {
 		s.mu.stopWait(cause)
 	}
 	lease := s.mu.active
+	if s.mu.shielded {
+		s.mu.later = true
+		s.mu.Unlock()
+		return
+	}
 	s.mu.Unlock()
 	ctx, stop := context.WithTimeout(context.Background(), cancelTimeout) // outlives the client that asked
 	defer stop()
 	if err := lease.Cancel(ctx); err != nil {
 		s.logger.Debug("cancel request failed")
+	}
+}
+
+// shield keeps cancel requests back while the server runs a query of ours: a BEGIN or SET that was cancelled would leave the client's
+// statement, which follows it in the same write, without it.
+func (s *Session) shield() {
+	s.mu.Lock()
+	s.mu.shielded = true
+	s.mu.Unlock()
+}
+
+// unshield lets cancel requests through, and sends the one that was kept back.
+func (s *Session) unshield() {
+	s.mu.Lock()
+	later := s.mu.later
+	s.mu.shielded, s.mu.later = false, false
+	s.mu.Unlock()
+	if later {
+		s.reg.watch.Go(func() { s.cancel(errCanceled) })
 	}
 }
 

@@ -183,6 +183,11 @@ func (s *Session) ready(c *pool.Conn, r reply, expected bool) error {
 		s.told(body[0])
 	}
 	s.queue.pop()
+	if r.own != ownNone {
+		if next, ok := s.queue.front(); !ok || next.own == ownNone {
+			s.unshield()
+		}
+	}
 	return nil
 }
 

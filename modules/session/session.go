@@ -112,6 +112,8 @@ type Session struct {
 	mu struct {
 		sync.Mutex
 		active   pool.Lease              // the server connection held, for cancel
+		shielded bool                    // a query of ours runs: a cancel waits for its end
+		later    bool                    // a cancel waits for that
 		waiting  bool                    // for a server connection or a primary
 		wait     context.Context         // of that wait, kept for the next one
 		stopWait context.CancelCauseFunc // ends it

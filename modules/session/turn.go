@@ -200,6 +200,7 @@ func (s *Session) ownQuery(c *pool.Conn, sql string, why ownQuery) {
 	c.W.Query(sql)
 	c.SetUnnamed(0) // a simple Query destroys the unnamed statement
 	s.queue.push(reply{expect: expectQuery, action: drop, own: why})
+	s.shield()
 }
 
 // await flushes and relays what is expected so far. It returns an error when a query of ours failed: nothing of the client's was sent.
