@@ -80,6 +80,7 @@ func (s *Session) sync() error {
 		s.w.ReadyForQuery(s.status)
 		return s.flush()
 	}
+	s.segmentLost = s.skipping
 	s.skipping = false
 	if !s.batch.waiting() && !s.segment {
 		// A Sync alone touches no server.
@@ -122,10 +123,10 @@ func (s *Session) gather(typ byte, body []byte) error {
 }
 
 func (s *Session) classifyExact(sql []byte) *pgsql.Class {
-	if !asciiSafe(s.settings.value("client_encoding")) && hasHighBytes(sql) {
+	if s.lexical.unsafe && hasHighBytes(sql) {
 		return pgsql.Unparsed()
 	}
-	if s.settings.value("standard_conforming_strings") == "off" {
+	if s.lexical.nonConforming {
 		return s.classifier().ClassifyNonConforming(sql)
 	}
 	return s.classifier().ClassifyExact(sql)

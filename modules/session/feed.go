@@ -140,6 +140,15 @@ func (s *Session) discard() error {
 	}
 }
 
+// clientFailure is the error of a read of the client: what it did wrong, or that it is gone.
+func clientFailure(err error) error {
+	var e *pgwire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &goneError{err}
+}
+
 // past is a deadline that wakes a blocked read at once.
 var past = time.Unix(1, 0)
 
@@ -160,10 +169,14 @@ func feedCopy(s *Session, c *pool.Conn) error {
 			if isTimeout(err) {
 				return errStopped
 			}
-			return &goneError{err}
+			return clientFailure(err)
 		}
-		if typ == pgwire.MsgTerminate {
+		switch typ {
+		case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail, pgwire.MsgSync, pgwire.MsgFlush: // the last two are ignored there
+		case pgwire.MsgTerminate:
 			return &goneError{errGoodbye}
+		default:
+			return pgwire.Fatalf(pgwire.CodeProtocolViolation, "unexpected message type 0x%02X during COPY from stdin", typ)
 		}
 		if n > bodyLimit && typ != pgwire.MsgCopyData {
 			return pgwire.Fatalf(pgwire.CodeProtocolViolation, "message type %d is too large during COPY", typ)

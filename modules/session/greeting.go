@@ -59,7 +59,13 @@ func (s *Session) greetingKey() greetingKey {
 }
 
 // classifiers are shared by all sessions whose clusters name the same functions.
-var classifiers sync.Map // of *pgsql.Classifier by the names
+var classifiers struct {
+	mu      sync.Mutex
+	byNames map[string]*pgsql.Classifier
+	retired pgsql.Stats // hits and misses of those that were dropped: counters never fall
+}
+
+const maxClassifiers = 16
 
 // classifier follows the cluster's settings: a reload applies to everybody at once.
 func (s *Session) classifier() *pgsql.Classifier {
@@ -72,9 +78,19 @@ func (s *Session) classifier() *pgsql.Classifier {
 
 func classifierFor(set *cluster.Settings) *pgsql.Classifier {
 	key := strings.Join(set.ReadFunctions, ",") + ";" + strings.Join(set.WriteFunctions, ",")
-	if c, ok := classifiers.Load(key); ok {
-		return c.(*pgsql.Classifier)
+	classifiers.mu.Lock()
+	defer classifiers.mu.Unlock()
+	if c := classifiers.byNames[key]; c != nil {
+		return c
 	}
-	c, _ := classifiers.LoadOrStore(key, pgsql.New(pgsql.Options{ReadFunctions: set.ReadFunctions, WriteFunctions: set.WriteFunctions}))
-	return c.(*pgsql.Classifier)
+	if classifiers.byNames == nil || len(classifiers.byNames) >= maxClassifiers {
+		for _, c := range classifiers.byNames {
+			classifiers.retired.Hits += c.Stats().Hits
+			classifiers.retired.Misses += c.Stats().Misses
+		}
+		classifiers.byNames = make(map[string]*pgsql.Classifier) // left over from earlier configurations; sessions keep theirs
+	}
+	c := pgsql.New(pgsql.Options{ReadFunctions: set.ReadFunctions, WriteFunctions: set.WriteFunctions})
+	classifiers.byNames[key] = c
+	return c
 }

@@ -119,6 +119,9 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 		s.queue.push(reply{expect: expectParse, dup: true, stmt: prev})
 		return nil
 	}
+	if len(s.statements.named) >= maxStatements {
+		return pgwire.Fatalf(pgwire.CodeConfigurationLimitExceeded, "the session has %d prepared statements: close or deallocate some", maxStatements)
+	}
 	stmt := s.newStatement(name, sql, types)
 	s.statements.set(stmt.name, stmt)
 	r := reply{expect: expectParse, stmt: stmt, named: true}

@@ -87,15 +87,16 @@ func (reg *Registry) Collect(ch chan<- prometheus.Metric) {
 
 // collectCaches adds up the caches of all classifiers: they live as long as the process.
 func collectCaches(ch chan<- prometheus.Metric) {
-	var sum pgsql.Stats
-	classifiers.Range(func(_, c any) bool {
-		s := c.(*pgsql.Classifier).Stats()
+	classifiers.mu.Lock()
+	sum := classifiers.retired
+	for _, c := range classifiers.byNames {
+		s := c.Stats()
 		sum.Entries += s.Entries
 		sum.Bytes += s.Bytes
 		sum.Hits += s.Hits
 		sum.Misses += s.Misses
-		return true
-	})
+	}
+	classifiers.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(cacheEntries, prometheus.GaugeValue, float64(sum.Entries))
 	ch <- prometheus.MustNewConstMetric(cacheBytes, prometheus.GaugeValue, float64(sum.Bytes))
 	ch <- prometheus.MustNewConstMetric(cacheHits, prometheus.CounterValue, float64(sum.Hits))

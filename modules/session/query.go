@@ -50,10 +50,10 @@ func (s *Session) runWaiting(n int, then func(*Session, int) error) error {
 
 // classify says what a text does, by the lexical rules of the session.
 func (s *Session) classify(sql []byte) *pgsql.Class {
-	if !asciiSafe(s.settings.value("client_encoding")) && hasHighBytes(sql) {
+	if s.lexical.unsafe && hasHighBytes(sql) {
 		return pgsql.Unparsed()
 	}
-	if s.settings.value("standard_conforming_strings") == "off" {
+	if s.lexical.nonConforming {
 		return s.classifier().ClassifyNonConforming(sql)
 	}
 	return s.classifier().Classify(sql)
@@ -95,8 +95,12 @@ func (s *Session) refuseFailed(class *pgsql.Class) {
 // send writes the request to the leased connection and notes what the server will answer.
 func (s *Session) send(req *request, c *pool.Conn) error {
 	s.noteClass(req.class)
-	if st := stateOf(c); s.wrote && st.sequencesOf != s.id {
+	st := stateOf(c)
+	if s.wrote && st.sequencesOf != s.id {
 		st.sequencesOf = 0 // what this session draws is not the other's
+	}
+	if len(req.class.Unproven) > 0 {
+		st.functionsOf = s.id
 	}
 	if !req.simple {
 		return s.sendBatch(req, c)
@@ -175,6 +179,9 @@ func (s *Session) deallocate(class *pgsql.Class) bool {
 	return true
 }
 
+// maxBegin bounds the text kept of a transaction that no server knows of, in bytes.
+const maxBegin = 8 << 10
+
 // failedTag stands for the error 25P02 in place of a command tag.
 const failedTag = "\x00failed"
 
@@ -190,13 +197,13 @@ func (s *Session) localTag(class *pgsql.Class, text []byte) string {
 		return "ROLLBACK"
 	case s.tx.failed:
 		return failedTag
-	case !s.tx.open && class.TxOnly:
+	case !s.tx.open && len(text) < maxBegin && class.TxOnly:
 		s.deferBegin(class, text)
 		if isStart(text) {
 			return "START TRANSACTION"
 		}
 		return "BEGIN"
-	case s.begin.pending() && class.SetTxOnly && (class.Effects&pgsql.TxReadOnly != 0 || class.TxReadWrite) && len(class.Settings) <= 1:
+	case s.begin.pending() && len(s.begin.text)+len(text) < maxBegin && class.SetTxOnly && (class.Effects&pgsql.TxReadOnly != 0 || class.TxReadWrite) && len(class.Settings) <= 1:
 		s.tx.readOnly = class.Effects&pgsql.TxReadOnly != 0
 		s.begin.add(text)
 		return "SET"
@@ -292,6 +299,21 @@ func skipComment(b []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// lexical is how the server reads a text, by what it has reported: whoever set it, the session, its role or the server's configuration.
+type lexical struct {
+	nonConforming bool // standard_conforming_strings is off
+	unsafe        bool // client_encoding has characters with bytes that look like ASCII
+}
+
+func (l *lexical) note(name, value string) {
+	switch name {
+	case "standard_conforming_strings":
+		l.nonConforming = value == "off"
+	case "client_encoding":
+		l.unsafe = !asciiSafe(value)
+	}
 }
 
 // asciiSafe tells whether bytes below 0x80 always mean ASCII in an encoding; they do not in those where a character's second byte may

@@ -8,6 +8,7 @@ import (
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
+	"github.com/fairwaydb/fairway/modules/routing"
 )
 
 // goneError says that the client's connection failed.
@@ -231,6 +232,14 @@ func (s *Session) forgetAll(c *pool.Conn) {
 	c.ForgetAll()
 	c.SetUnnamed(0)
 	s.statements.clear()
+	for _, r := range s.queue.pending() { // parsed behind it in the same pipeline
+		if r.expect == expectParse && r.named {
+			s.statements.set(r.stmt.name, r.stmt)
+		}
+		if r.expect == expectParse && r.known != "" {
+			c.Learn(r.known)
+		}
+	}
 }
 
 // parameterStatus notes what the server reports and passes it on when the client was told otherwise. Whether a server is a standby
@@ -252,6 +261,7 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 		return nil // or not greeted yet: the greeting tells everything
 	}
 	s.reported[string(name)] = string(value)
+	s.lexical.note(string(name), string(value))
 	s.w.ParameterStatus(string(name), string(value))
 	return nil
 }
@@ -372,6 +382,9 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	}
 	if s.pins != 0 || s.segment || s.turn.continues || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
 		return false
+	}
+	if s.opts.Route == routing.TargetReplica && refusesWrites(e.Code) {
+		return false // a read-only port: the refusal is the answer
 	}
 	if s.request.prepare {
 		return true // a replica may not have the table yet: the primary has the last word

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -81,6 +82,13 @@ func (q *replies) pop() {
 	q.list[q.head] = reply{}
 	q.head++
 	q.mu.Unlock()
+}
+
+// pending returns a copy of what is expected.
+func (q *replies) pending() []reply {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.list[q.head:])
 }
 
 func (q *replies) empty() bool {

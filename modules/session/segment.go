@@ -26,7 +26,7 @@ func feedSegment(s *Session, c *pool.Conn) error {
 			if isTimeout(err) {
 				return errStopped
 			}
-			return &goneError{err}
+			return clientFailure(err)
 		}
 		done, err := s.feedMessage(c, typ, n)
 		if err != nil || done {

@@ -80,8 +80,11 @@ type Session struct {
 	begin       deferredBegin
 	asyncCommit bool // a statement changed synchronous_commit: a commit may return before it is flushed
 	tx          transaction
-	skipping    bool // an extended segment failed: drop messages until Sync
-	segment     bool // an extended segment is open: messages were sent that no Sync has ended
+	skipping    bool    // an extended segment failed: drop messages until Sync
+	segment     bool    // an extended segment is open: messages were sent that no Sync has ended
+	segmentLost bool    // the segment that the current Sync ends has failed before
+	sequences   bool    // currval or lastval was used
+	lexical     lexical // how the server reads texts
 
 	seen    *cluster.Settings // whose classifier classes is
 	classes *pgsql.Classifier
@@ -184,8 +187,22 @@ func (s *Session) loop() {
 	}
 }
 
+// smallMessage is the largest body of messages that have no reason to be large, in bytes; a server refuses longer ones too.
+const smallMessage = 10000
+
+func isSmall(typ byte) bool {
+	switch typ {
+	case pgwire.MsgSync, pgwire.MsgFlush, pgwire.MsgDescribe, pgwire.MsgClose, pgwire.MsgExecute, pgwire.MsgCopyDone, pgwire.MsgTerminate:
+		return true
+	}
+	return false
+}
+
 // dispatch handles one client message at a message boundary.
 func (s *Session) dispatch(typ byte, n int) error { //nolint:funlen // one case per message
+	if n > smallMessage && isSmall(typ) {
+		return pgwire.Fatalf(pgwire.CodeProtocolViolation, "invalid message length")
+	}
 	if s.skipping && typ != pgwire.MsgSync && typ != pgwire.MsgTerminate {
 		return s.discard()
 	}

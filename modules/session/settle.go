@@ -120,6 +120,7 @@ func (s *Session) identitySettings() (list []pgsql.Setting) {
 // connState is what a session leaves on a server connection for the next one to find.
 type connState struct {
 	settings    *settings
+	functionsOf uint64              // the session that last ran functions of which nobody knows what they leave behind
 	sequencesOf uint64              // the session whose sequence values currval and lastval would show
 	doubtful    map[string]struct{} // shared statements that the server may still have although it was to forget them
 }

@@ -319,6 +319,9 @@ func (s *Session) report(reported map[string]string) {
 	s.reported = maps.Clone(reported)
 	s.reported["application_name"] = s.startup.value("application_name")
 	s.reported["in_hot_standby"] = "off"
+	for name, value := range s.reported {
+		s.lexical.note(name, value)
+	}
 }
 
 // reportedNames are the settings PostgreSQL reports, in its order.

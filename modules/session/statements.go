@@ -23,6 +23,9 @@ type statement struct {
 	id     uint64 // distinguishes unnamed statements on a server connection
 }
 
+// maxStatements bounds the prepared statements of one session: their texts are kept here.
+const maxStatements = 50000
+
 // statements are the prepared statements of one session, by the client's names.
 type statements struct {
 	named   map[string]*statement

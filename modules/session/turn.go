@@ -165,6 +165,7 @@ func (s *Session) putInFront(c *pool.Conn) error {
 	if c.Status() != 'I' {
 		return nil
 	}
+	s.cleanFunctions(c)
 	if applied := appliedSettings(c); applied != s.settings && applied.key != s.settings.key {
 		sql, safe := difference(applied, s.settings)
 		s.ownQuery(c, sql, ownSettings)
@@ -183,11 +184,27 @@ func (s *Session) putInFront(c *pool.Conn) error {
 	return nil
 }
 
+// cleanFunctions takes away what functions whose bodies nobody has read may have left on the server connection for another session:
+// settings, locks, temporary tables, notifications.
+func (s *Session) cleanFunctions(c *pool.Conn) {
+	st := stateOf(c)
+	if st.functionsOf == 0 || st.functionsOf == s.id {
+		return
+	}
+	s.ownQuery(c, "SELECT pg_catalog.pg_advisory_unlock_all();UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD TEMP;DISCARD SEQUENCES", ownSettings)
+	st.functionsOf, st.sequencesOf, st.settings = 0, s.id, noSettings
+}
+
 // forgetSequences makes sure that currval and lastval do not show what other sessions drew on the server connection. It is called when
 // this session can not have drawn anything there since it leased it.
 func (s *Session) forgetSequences(c *pool.Conn) {
-	if s.request.class.Effects&pgsql.Sequence == 0 {
-		return
+	reads := s.request.class.Effects&pgsql.Sequence != 0
+	if reads && !s.sequences {
+		s.sequences = true
+	}
+	begins := s.begin.pending() && !s.request.prepare || s.request.class.Effects&pgsql.TxBegin != 0
+	if !reads && !(begins && s.sequences) {
+		return // a session that never asked may see them at its first question inside a transaction that wrote; none later
 	}
 	if st := stateOf(c); st.sequencesOf != s.id {
 		s.ownQuery(c, "DISCARD SEQUENCES", ownSettings)
@@ -259,7 +276,8 @@ func (s *Session) finish(req *request) error {
 		}
 		s.wrote = false
 	}
-	if s.turn.failed != "" {
+	if s.turn.failed != "" || s.segmentLost {
+		s.segmentLost = false
 		s.turn.rolled = true // what the failed transaction reset is set again
 		if s.touched.resets() {
 			s.lease.taint("reset undone")
