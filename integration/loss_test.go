@@ -43,7 +43,9 @@ func started(run func() error) <-chan error {
 // and of which nothing has arrived is repeated elsewhere, unseen. After its first row, or in a transaction, the client gets
 // one error and its session goes on.
 func TestReadsOutliveTheirReplica(t *testing.T) {
-	s := startSite(t, pgtest.Options{Replicas: 2}, nil)
+	s := startSite(t, pgtest.Options{Replicas: 2}, func(s *site) {
+		s.config.PolicyRaw = []byte(`{"policy": "round_robin"}`) // both replicas get reads, whatever they did before
+	})
 	s.table(t, "lossy", "n int")
 	do(t, s.connect(t, ""), "insert into lossy select generate_series(1, 100)")
 	if err := s.servers.WaitCaughtUp(t.Context()); err != nil {
@@ -58,7 +60,11 @@ func TestReadsOutliveTheirReplica(t *testing.T) {
 
 func (s *site) loseReads(t *testing.T, die func(context.Context, *pgtest.Node) error, mode pgx.QueryExecMode) {
 	ctx := t.Context()
+	trials := s.startReader(t, "select count(*) from lossy") // a replica that came back is healthy again after some reads
 	s.awaitReady(t, 2)
+	if errs := trials(); len(errs) > 0 {
+		t.Errorf("%d reads failed: %v", len(errs), errs[0])
+	}
 	transaction, streaming := s.connect(t, ""), s.connect(t, "")
 	tx, err := transaction.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 	if err != nil {

@@ -359,3 +359,37 @@ func TestPreparingAnewAfterTheTableChanged(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsHaveTheColumnsThatWereDescribed executes statements by what their Describe said before their table changed, as
+// pgx and asyncpg do: rows of another shape would be read wrong, so that only PostgreSQL's refusal will do.
+func TestRowsHaveTheColumnsThatWereDescribed(t *testing.T) {
+	const text = "select * from described_rows for share" // on the primary
+	ctx := t.Context()
+	for name, elsewhere := range map[string]bool{"on the same server connection": false, "on another server connection": true} {
+		t.Run(name, func(t *testing.T) {
+			shared.table(t, "described_rows", "a int")
+			do(t, shared.connect(t, ""), "insert into described_rows values (1)")
+			c, other := shared.connect(t, "").PgConn(), shared.connect(t, "")
+			described, err := c.Prepare(ctx, "described", text, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if result := c.ExecStatement(ctx, described, nil, nil, nil).Read(); result.Err != nil {
+				t.Fatal(result.Err)
+			}
+			if _, err := c.Exec(ctx, "alter table described_rows add column b int").ReadAll(); err != nil {
+				t.Fatal(err)
+			}
+			if elsewhere { // the server connection used last is the one that is lent next
+				do(t, other, "begin")
+				do(t, other, "select 1")
+			}
+			result := c.ExecStatement(ctx, described, nil, nil, nil).Read()
+			if result.Err != nil {
+				wantCode(t, "a statement whose table has changed", result.Err, "0A000")
+			} else if got, want := len(result.Rows[0]), len(described.Fields); got != want {
+				t.Errorf("%d columns were described, a row has %d", want, got)
+			}
+		})
+	}
+}

@@ -192,13 +192,13 @@ func serve(t *testing.T, name string, servers *pgtest.Cluster, change func(*site
 	return s
 }
 
-// awaitReady waits until there is a primary and so many replicas serve reads at full weight.
+// awaitReady waits until there is a primary and so many replicas are healthy and serve reads at full weight.
 func (s *site) awaitReady(t testing.TB, replicas int) {
 	t.Helper()
 	await(t, 30*time.Second, fmt.Sprintf("cluster %s is ready with %d replicas", s.name, replicas), func() (string, bool) {
 		v, fit := s.look(t), 0
 		for _, b := range v.Backends {
-			if b.Fit && b.Weight >= 1 {
+			if b.Fit && b.State == "healthy" && b.Weight >= 1 {
 				fit++
 			}
 		}
