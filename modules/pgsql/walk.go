@@ -49,6 +49,16 @@ func walk(tree *pgquery.ParseResult, opts *Options) *Class {
 	return c
 }
 
+// column knows the columns of a sequence, which a standby shows up to 32 values ahead: WAL has sequences by that step. A column of a
+// table that is named like them goes to the primary too.
+func (w *walker) column(n *pgquery.ColumnRef) {
+	fields := n.GetFields()
+	switch fields[len(fields)-1].GetString_().GetSval() {
+	case "last_value", "log_cnt", "is_called":
+		w.effect(ServerState)
+	}
+}
+
 // alone notes the calls of a bare SELECT set_config(…), …: nothing can keep them from happening, once and in order.
 func (w *walker) alone(stmt *pgquery.Node) {
 	sel := stmt.GetSelectStmt()
@@ -227,6 +237,8 @@ func (w *walker) part(m protoreflect.Message) bool {
 		return true
 	case *pgquery.FuncCall:
 		w.call(n)
+	case *pgquery.ColumnRef:
+		w.column(n)
 	case *pgquery.LockingClause:
 		w.effect(RowLock)
 	case *pgquery.IntoClause:

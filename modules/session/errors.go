@@ -70,6 +70,11 @@ func errShutdown() *pgwire.Error {
 	return pgwire.Fatalf(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
 }
 
+// errEvicted ends a session that still held a server connection of a removed backend when its drain_timeout was over.
+func errEvicted() *pgwire.Error {
+	return pgwire.Fatalf(pgwire.CodeAdminShutdown, "terminating connection because the server it held was removed from the cluster")
+}
+
 // clientError makes an error of a server's login or of a query of ours one that ends only the client's statement.
 func clientError(e *pgwire.Error) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityError, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
@@ -96,7 +101,7 @@ func (s *Session) leave(err error) {
 		s.logger.Debug("client connection lost", zap.Uint64("session_id", s.id), zap.Error(err))
 	case errors.As(err, &e):
 		s.labels.ended(endError).Inc()
-		s.logger.Debug("session ended", zap.Uint64("session_id", s.id), zap.String("sqlstate", e.Code), zap.String("error", e.Message))
+		s.logger.Debug("session ended", zap.Uint64("session_id", s.id), zap.String("sqlstate", e.Code))
 		fatal := *e
 		fatal.Severity, fatal.Fatal, fatal.Raw = pgwire.SeverityFatal, true, nil
 		s.fatal(&fatal)

@@ -77,6 +77,9 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 	if err != nil {
 		return false, s.acquireError(choice.Member, err)
 	}
+	s.mu.Lock()
+	s.mu.backend = b
+	s.mu.Unlock()
 	s.lease = lease{conn: conn, member: choice.Member, metrics: s.labels.backend(b.Name())}
 	reason := choice.Reason
 	if s.forced {
@@ -217,6 +220,7 @@ func (s *Session) endWait(ctx context.Context, conn *pool.Conn) error {
 func (s *Session) clearActive() {
 	s.mu.Lock()
 	s.mu.active = pool.Lease{}
+	s.mu.backend = nil
 	s.mu.shielded, s.mu.later = false, false
 	s.mu.Unlock()
 }
@@ -228,8 +232,8 @@ func (s *Session) release() {
 		return
 	}
 	s.clearActive()
-	s.lease = lease{}
-	s.pins, s.bound = 0, 0
+	s.unpin()
+	s.lease, s.bound = lease{}, 0
 	s.heldSince.Store(0)
 	c.Release()
 }

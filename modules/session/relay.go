@@ -220,7 +220,7 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):
 		s.forgetAll(c)
-		s.pins = 0
+		s.unpin()
 	case bytes.HasPrefix(tag, []byte("DEALLOCATE ALL")):
 		s.forgetAll(c)
 	}

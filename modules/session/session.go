@@ -111,9 +111,11 @@ type Session struct {
 	woken      atomic.Bool  // the registry interrupted the client read
 	left       atomic.Bool  // the watch has seen the client leave
 	closing    atomic.Bool  // drain or the admin asked the session to end when idle
+	evicted    atomic.Bool  // the backend of the connection it holds has left the cluster
 
 	mu struct {
 		sync.Mutex
+		backend  *cluster.Backend        // of the server connection held, for the watch
 		active   pool.Lease              // the server connection held, for cancel
 		shielded bool                    // a query of ours runs: a cancel waits for its end
 		later    bool                    // a cancel waits for that

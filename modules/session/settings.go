@@ -77,8 +77,13 @@ func (set *settings) with(m map[string]*string) *settings {
 func difference(from, to *settings) (sql string, safe bool) {
 	safe = true
 	var b strings.Builder
+	for _, name := range [...]string{"role", "session_authorization"} { // first: what another session set may need its own rights
+		if from.has(name) && !to.has(name) {
+			b.WriteString("RESET " + name + ";")
+		}
+	}
 	for _, p := range from.list {
-		if !to.has(p.Name) {
+		if !to.has(p.Name) && p.Name != "role" && p.Name != "session_authorization" {
 			b.WriteString("RESET ")
 			b.WriteString(quoteSettingName(p.Name))
 			b.WriteByte(';')

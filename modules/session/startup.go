@@ -231,7 +231,7 @@ func (s *Session) authenticate() error {
 		verifier, err := s.cluster.Verifier(ctx, s.identity.User)
 		stop()
 		if err != nil {
-			s.logger.Warn("read verifier", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
+			s.logger.Debug("verifier not available", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
 			return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the password of user %q can not be checked now", s.identity.User)
 		}
 		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, nil)

@@ -105,6 +105,11 @@ func (s *Session) run(req *request) error {
 
 // attempt sends the request on the leased connection and relays the replies.
 func (s *Session) attempt(req *request, fresh bool) error {
+	if fresh && req.class.Pins() != 0 && !s.tx.open {
+		if err := s.mayPin(); err != nil {
+			return err
+		}
+	}
 	c, b := s.lease.conn, s.lease.member.Backend
 	work, ok := b.BeginTurn()
 	if !ok && fresh {
@@ -330,6 +335,9 @@ func (s *Session) notePins(class *pgsql.Class) {
 			return
 		}
 		pins &= pgsql.AdvisoryLock | pgsql.Unknown
+	}
+	if s.pins == 0 {
+		s.pinned().add(1)
 	}
 	if fresh := pins &^ s.pins; fresh != 0 {
 		s.labels.pin(fresh)

@@ -61,8 +61,27 @@ func (s *Session) look() {
 		}
 		return
 	}
+	if s.backendGone() {
+		s.evicted.Store(true)
+	}
 	if s.heldSince.Load() != 0 && s.woken.CompareAndSwap(false, true) {
 		_ = s.conn.SetReadDeadline(past)
+	}
+}
+
+// backendGone tells whether the backend whose server connection the session holds has left the cluster, and its drain_timeout is over.
+func (s *Session) backendGone() bool {
+	s.mu.Lock()
+	b := s.mu.backend
+	s.mu.Unlock()
+	if b == nil {
+		return false
+	}
+	select {
+	case <-b.Gone():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -119,6 +138,9 @@ func (s *Session) wakeUp() error {
 	if s.closing.Load() && s.idle() {
 		return errShutdown()
 	}
+	if s.evicted.Swap(false) && s.lease.held() {
+		return errEvicted()
+	}
 	if s.woken.Swap(false) && s.lease.held() {
 		s.ear.open(s)
 	}
@@ -148,6 +170,13 @@ func (e *ear) open(s *Session) {
 	e.done, e.lease = done, c.Lease()
 	go func() {
 		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				panics.Inc()
+				e.err = pgwire.Fatalf(pgwire.CodeInternalError, "internal error of the load balancer: %v", v)
+				_ = s.conn.SetReadDeadline(past)
+			}
+		}()
 		e.err = s.listen(c)
 		if e.err != nil && !isTimeout(e.err) {
 			_ = s.conn.SetReadDeadline(past) // wakes the session
