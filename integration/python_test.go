@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -32,7 +34,12 @@ func python(t testing.TB) string {
 // runProgram runs a program of the directory drivers. Each of its checks is a subtest.
 func runProgram(t *testing.T, name string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), python(t), append([]string{filepath.Join("drivers", name)}, args...)...)
+	var ports []string
+	for _, n := range shared.servers.Replicas() {
+		ports = append(ports, strconv.Itoa(n.Port()))
+	}
+	args = append([]string{filepath.Join("drivers", name), "--replicas=" + strings.Join(ports, ",")}, args...)
+	cmd := exec.CommandContext(t.Context(), python(t), args...)
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -142,12 +142,12 @@ func (h *caddyHost) logTail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// stacks returns what the goroutines of sessions do, for tests that found something to hang.
+// stacks returns what the goroutines of sessions and pools do, for tests that found something to hang.
 func stacks() string {
 	buffer := make([]byte, 4<<20)
 	var ours strings.Builder
 	for stack := range strings.SplitSeq(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
-		if strings.Contains(stack, "modules/session.") {
+		if strings.Contains(stack, "modules/session.") || strings.Contains(stack, "modules/pool.") {
 			ours.WriteString(stack + "\n\n")
 		}
 	}

@@ -11,18 +11,25 @@ import asyncpg
 from program import check, equal, option, run
 
 HOST, PORT, USER, DATABASE = option("host"), int(option("port")), option("user"), option("database")
+REPLICAS = [int(port) for port in option("replicas").split(",")]
 ROWS = 1000
 
 
-async def connect(**options):
-    return await asyncpg.connect(host=HOST, port=PORT, user=USER, database=DATABASE, ssl=False, **options)
+async def connect(port=PORT, **options):
+    return await asyncpg.connect(host=HOST, port=port, user=USER, database=DATABASE, ssl=False, **options)
 
 
 async def table(name, columns):
-    """Creates a table anew, on a connection of its own."""
+    """Creates a table anew, on a connection of its own, and waits until the replicas have it: other sessions may read there."""
     c = await connect(server_settings={"client_min_messages": "warning"})
     await c.execute(f"DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({columns})")
+    position = await c.fetchval("SELECT pg_current_wal_lsn()::text")
     await c.close()
+    for port in REPLICAS:
+        c = await connect(port)
+        while not await c.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position):
+            await asyncio.sleep(0.005)
+        await c.close()
 
 
 async def fails(error, awaitable):

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from psycopg.types.json import Jsonb
 from program import check, equal, option, run
 
 DSN = option("dsn")
+REPLICAS = [int(port) for port in option("replicas").split(",")]
 ROWS = 1000
 
 
@@ -20,11 +22,16 @@ def connect(**options):
 
 
 def table(name, columns):
-    """Creates a table anew, on a connection of its own."""
+    """Creates a table anew, on a connection of its own, and waits until the replicas have it: other sessions may read there."""
     with connect(autocommit=True) as c:
         c.execute("SET client_min_messages = warning")
         c.execute(f"DROP TABLE IF EXISTS {name}")
         c.execute(f"CREATE TABLE {name} ({columns})")
+        position = one(c, "SELECT pg_current_wal_lsn()::text")
+    for port in REPLICAS:
+        with connect(autocommit=True, port=port) as c:
+            while not one(c, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)):
+                time.sleep(0.005)
 
 
 def one(c, sql, args=None, **options):
