@@ -29,14 +29,13 @@ var errStopped = errors.New("the second direction was stopped")
 
 // start runs f in a goroutine unless one runs already.
 func (f *feed) start(s *Session, c *pool.Conn, run feeder, copies bool) error {
+	if f.owes() {
+		return nil // it goes on: what it reads next belongs to the copy
+	}
 	if f.done != nil {
-		select {
-		case <-f.done:
-			if f.err != nil {
-				return f.err
-			}
-		default:
-			return nil // it goes on: what it reads next belongs to the copy
+		<-f.done // it has sent the end of the COPY before this one
+		if f.err != nil {
+			return f.err
 		}
 	}
 	done := make(chan struct{})

@@ -68,7 +68,7 @@ func program(rng *rand.Rand, who, steps int) []string {
 
 func TestEightClientsOnThreeServerConnectionsGetWhatTheyGetAlone(t *testing.T) {
 	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) {
-		c.Pool = &cluster.PoolConfig{Size: 3, StatementCache: 4}
+		c.Pool = &cluster.PoolConfig{Size: 3, MaxPinned: 1, StatementCache: 4}
 	})
 	if err := pg.Primary().Exec(t.Context(), "drop table if exists prop_rows; create table prop_rows (who int, v int)"); err != nil {
 		t.Fatal(err)

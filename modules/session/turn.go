@@ -336,7 +336,7 @@ func (s *Session) notePins(class *pgsql.Class) {
 		}
 		pins &= pgsql.AdvisoryLock | pgsql.Unknown
 	}
-	if s.pins == 0 {
+	if pins != 0 && s.pins == 0 {
 		s.pinned().add(1)
 	}
 	if fresh := pins &^ s.pins; fresh != 0 {
