@@ -9,12 +9,13 @@ import (
 
 // batch holds the extended messages gathered since the last Sync or Flush, as they came.
 type batch struct {
-	frames   []byte
-	classes  []*pgsql.Class // of the statements bound or parsed in it
-	merged   pgsql.Class
-	binds    bool    // a Bind or a message about a portal is in it: more than preparing
-	executes bool    // an Execute is in it
-	undo     []reply // what its messages did to the session's statements, for a second attempt
+	frames    []byte
+	classes   []*pgsql.Class // of the statements bound or parsed in it
+	merged    pgsql.Class
+	binds     bool    // a Bind or a message about a portal is in it: more than preparing
+	executes  bool    // an Execute is in it
+	describes bool    // a portal is described: the client reads its rows by that
+	undo      []reply // what its messages did to the session's statements, for a second attempt
 }
 
 func (b *batch) waiting() bool { return len(b.frames) > 0 }
@@ -26,7 +27,7 @@ func (b *batch) reset() {
 	b.frames = b.frames[:0]
 	clear(b.classes)
 	clear(b.undo)
-	b.classes, b.binds, b.executes, b.undo = b.classes[:0], false, false, b.undo[:0]
+	b.classes, b.binds, b.executes, b.describes, b.undo = b.classes[:0], false, false, false, b.undo[:0]
 }
 
 // add copies a frame.
@@ -116,6 +117,7 @@ func (s *Session) gather(typ byte, body []byte) error {
 	case pgwire.MsgDescribe, pgwire.MsgClose:
 		if len(body) > 0 && body[0] == 'P' {
 			s.batch.binds = true
+			s.batch.describes = s.batch.describes || typ == pgwire.MsgDescribe
 		}
 	}
 	s.batch.add(typ, body)

@@ -119,6 +119,11 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error { //nolint:funlen //
 		return &lostError{err: pgwire.Errorf(pgwire.CodeProtocolViolation, "message type %d of the server answers nothing", typ)}
 	}
 	var err error
+	if r.expect == expectDescribe && r.stmt != nil && r.expect.completes(typ) {
+		if err := s.noteShape(c, r, typ); err != nil {
+			return err
+		}
+	}
 	if r.action == drop {
 		err = dropFrame(c)
 	} else {
@@ -282,6 +287,11 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		if s.turn.own == nil {
 			s.turn.own = e
 		}
+		return nil
+	}
+	if own, _ := s.queue.front(); own.action == drop && s.queue.awaits(ownShape) {
+		s.turn.own = e
+		s.segmentFailed(c)
 		return nil
 	}
 	switch {

@@ -48,6 +48,7 @@ const (
 	ownNone     ownQuery = iota
 	ownSettings          // brings the server connection's settings to the session's
 	ownBegin             // the deferred BEGIN
+	ownShape             // asks what the rows of a statement look like
 	ownProbe             // asks for the values of changed settings
 )
 
@@ -82,6 +83,13 @@ func (q *replies) pop() {
 	q.list[q.head] = reply{}
 	q.head++
 	q.mu.Unlock()
+}
+
+// awaits tells whether the answer to one of our own questions is expected.
+func (q *replies) awaits(own ownQuery) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.list[q.head:], func(r reply) bool { return r.own == own })
 }
 
 // pending returns a copy of what is expected.

@@ -20,6 +20,7 @@ type statement struct {
 	text   string
 	types  []byte // int16 count and int32 OIDs, as in Parse
 	class  *pgsql.Class
+	shape  uint64 // of the rows the client was told of by Describe, see rowShape; 0 it was not told
 	id     uint64 // distinguishes unnamed statements on a server connection
 }
 

@@ -181,6 +181,9 @@ func (s *Session) putInFront(c *pool.Conn) error {
 			}
 		}
 	}
+	if err := s.checkShapes(c); err != nil {
+		return err
+	}
 	s.forgetSequences(c)
 	if s.begin.pending() && !s.request.prepare {
 		s.ownQuery(c, string(s.begin.text), ownBegin)

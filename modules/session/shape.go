@@ -1,0 +1,132 @@
+package session
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+
+	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// A client that has asked what the rows of its prepared statement look like reads them by that answer. When their table changes, a
+// server answers 0A000 to the next Bind; a server connection that parses the statement anew would not. So before it is parsed in front
+// of a Bind that no Describe follows, the connection is asked for the shape of the rows, and the client gets the server's error when
+// it has changed.
+
+var shapeSeed = maphash.MakeSeed()
+
+// rowShape is a hash of the names and types in a RowDescription, or of the type byte of NoData; never 0. ok is false for a malformed
+// one.
+func rowShape(typ byte, body []byte) (shape uint64, ok bool) {
+	var h maphash.Hash
+	h.SetSeed(shapeSeed)
+	h.WriteByte(typ)
+	if typ == pgwire.MsgRowDescription {
+		if len(body) < 2 {
+			return 0, false
+		}
+		n := int(binary.BigEndian.Uint16(body))
+		body = body[2:]
+		for range n {
+			name, rest, ok := pgwire.ParseCString(body)
+			if !ok || len(rest) < 18 {
+				return 0, false
+			}
+			h.Write(name)
+			h.WriteByte(0)
+			h.Write(rest[6:10])  // type
+			h.Write(rest[12:16]) // its modifier
+			body = rest[18:]
+		}
+	}
+	return h.Sum64() | 1, true
+}
+
+// noteShape keeps what a Describe of a statement tells the client, or compares what a Describe of ours brings.
+func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
+	body, err := c.R.Body()
+	if err != nil {
+		return &lostError{err: err}
+	}
+	shape, ok := rowShape(typ, body)
+	if !ok {
+		return &lostError{err: pgwire.Errorf(pgwire.CodeProtocolViolation, "malformed RowDescription")}
+	}
+	if r.stmt.shared != "" {
+		stateOf(c).noteShape(r.stmt.shared, shape)
+	}
+	switch {
+	case r.own == ownNone:
+		r.stmt.shape = shape
+	case shape != r.stmt.shape:
+		s.turn.own = errShapeChanged()
+	}
+	return nil
+}
+
+// errShapeChanged is what a server says when the rows of a prepared statement are no longer what they were.
+func errShapeChanged() *pgwire.Error {
+	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cached plan must not change result type")
+}
+
+// maxShapes bounds what is remembered of one server connection; beyond it everything is asked again.
+const maxShapes = 1024
+
+// noteShape remembers the shape of the rows of a shared statement on the connection.
+func (st *connState) noteShape(shared string, shape uint64) {
+	if st.shapes == nil || len(st.shapes) >= maxShapes {
+		st.shapes = make(map[string]uint64)
+	}
+	st.shapes[shared] = shape
+}
+
+// checkShapes parses the statements that the batch binds and the server connection does not know, and asks for their shape, before
+// anything of the client's is sent. Inside a transaction nothing is asked.
+func (s *Session) checkShapes(c *pool.Conn) error {
+	if s.request.simple || s.request.prepare || s.batch.describes {
+		return nil
+	}
+	asked := false
+	for p := s.batch.frames; len(p) > 0; {
+		typ, body, rest := nextFrame(p)
+		p = rest
+		if typ != pgwire.MsgBind {
+			continue
+		}
+		_, name, _, err := pgwire.DecodeBind(body)
+		if err != nil {
+			return fatalFrom(err)
+		}
+		stmt := s.statements.lookup(name)
+		if stmt == nil || stmt.shape == 0 || stmt.shared == "" {
+			continue
+		}
+		if c.Knows(stmt.shared) {
+			switch stateOf(c).shapes[stmt.shared] {
+			case stmt.shape:
+				continue
+			case 0:
+			default:
+				if !s.queue.empty() {
+					if err := s.await(c); err != nil {
+						return err
+					}
+				}
+				return errShapeChanged()
+			}
+		}
+		s.know(c, name)
+		c.W.Begin(pgwire.MsgDescribe)
+		c.W.Byte('S')
+		c.W.String(stmt.shared)
+		c.W.End()
+		s.queue.push(reply{expect: expectDescribe, action: drop, own: ownShape, stmt: stmt})
+		asked = true
+	}
+	if !asked {
+		return nil
+	}
+	c.W.Sync()
+	s.queue.push(reply{expect: expectSync, action: drop, own: ownShape})
+	return s.await(c)
+}
