@@ -48,6 +48,9 @@ func run(m *testing.M) (code int, err error) {
 			_ = os.Unsetenv(name)
 		}
 	}
+	if err := readBenchTime(); err != nil {
+		return 1, err
+	}
 	dir, err := os.MkdirTemp("", "fi-") // short, for Unix sockets lie in it
 	if err != nil {
 		return 1, err

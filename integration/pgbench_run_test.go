@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,25 @@ import (
 
 	"github.com/fairwaydb/fairway/modules/pgtest"
 )
+
+// benchTime is the length of each pgbench run.
+var benchTime = 2 * time.Second
+
+// readBenchTime takes FAIRWAY_PGBENCH_SECONDS over.
+func readBenchTime() error {
+	text := os.Getenv("FAIRWAY_PGBENCH_SECONDS")
+	if text == "" {
+		return nil
+	}
+	seconds, err := strconv.Atoi(text)
+	if err != nil || seconds < 1 {
+		return fmt.Errorf("FAIRWAY_PGBENCH_SECONDS is %q: want a number of seconds", text)
+	}
+	benchTime = time.Duration(seconds) * time.Second
+	return nil
+}
+
+func benchSeconds() string { return strconv.Itoa(int(benchTime.Seconds())) }
 
 // endLimit is how long a run may take beyond its time, transactions that wait for the pool included.
 const endLimit = 40 * time.Second
@@ -90,7 +110,7 @@ func (s *site) startBench(t testing.TB, args ...string) *pgbench {
 	all := append([]string{"-n", "-j", "2", "-T", "3600", "-h", ip, "-p", port, "-U", benchRole}, args...)
 	b := &pgbench{
 		cmd:  program(context.WithoutCancel(t.Context()), t, "pgbench", append(all, benchRole)...),
-		done: make(chan struct{}), limit: time.Duration(benchSeconds(t))*time.Second + endLimit,
+		done: make(chan struct{}), limit: benchTime + endLimit,
 	}
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
 	if err := b.cmd.Start(); err != nil {

@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -10,20 +9,6 @@ import (
 
 // poolSize is the default of the option pool size.
 const poolSize = 20
-
-// benchSeconds is the length of each pgbench run.
-func benchSeconds(t testing.TB) int {
-	t.Helper()
-	text := os.Getenv("FAIRWAY_PGBENCH_SECONDS")
-	if text == "" {
-		return 2
-	}
-	seconds, err := strconv.Atoi(text)
-	if err != nil || seconds < 1 {
-		t.Fatalf("FAIRWAY_PGBENCH_SECONDS is %q: want a number of seconds", text)
-	}
-	return seconds
-}
 
 var (
 	benchModes   = []string{"simple", "extended", "prepared"}
@@ -37,7 +22,7 @@ func TestPgbenchReadsRunOnTheReplicas(t *testing.T) {
 		for _, clients := range benchClients {
 			t.Run(fmt.Sprintf("%s, %d clients", mode, clients), func(t *testing.T) {
 				watch, before := shared.watchActivity(t, benchRole), scrape(t)
-				r := shared.startBench(t, "-S", "-M", mode, "-c", strconv.Itoa(clients), "-T", strconv.Itoa(benchSeconds(t))).wait(t)
+				r := shared.startBench(t, "-S", "-M", mode, "-c", strconv.Itoa(clients), "-T", benchSeconds()).wait(t)
 				shared.checkConnections(t, watch)
 				shares, reads := shared.shares(scrape(t).since(before))
 				if reads < float64(r.processed) {
@@ -63,7 +48,7 @@ func TestPgbenchWritesRunOnThePrimaryOnce(t *testing.T) {
 		for _, clients := range benchClients {
 			t.Run(fmt.Sprintf("%s, %d clients", mode, clients), func(t *testing.T) {
 				watch, before := shared.watchActivity(t, benchRole), scrape(t)
-				r := shared.startBench(t, "-M", mode, "-c", strconv.Itoa(clients), "-T", strconv.Itoa(benchSeconds(t))).wait(t)
+				r := shared.startBench(t, "-M", mode, "-c", strconv.Itoa(clients), "-T", benchSeconds()).wait(t)
 				processed += r.processed
 				shared.checkConnections(t, watch)
 				grown := scrape(t).since(before)
@@ -128,7 +113,7 @@ func (s *site) checkBalance(t testing.TB, transactions int64) {
 func TestPgbenchReconnects(t *testing.T) {
 	shared.initBench(t)
 	before := scrape(t)
-	r := shared.startBench(t, "-S", "-C", "-c", "8", "-T", strconv.Itoa(benchSeconds(t))).wait(t)
+	r := shared.startBench(t, "-S", "-C", "-c", "8", "-T", benchSeconds()).wait(t)
 	grown := scrape(t).since(before)
 	if n := grown.sum("caddy_postgres_logins_total", "cluster="+shared.name, "result=ok"); n < float64(r.processed) {
 		t.Errorf("%v logins for %d transactions", n, r.processed)

@@ -71,10 +71,15 @@ func newSite(name string, servers *pgtest.Cluster) *site {
 		panic(err)
 	}
 	config := &cluster.Config{
-		Backends:                 make(map[string]*cluster.BackendConfig),
-		Credentials:              &cluster.CredentialsConfig{User: monitorRole},
-		Auth:                     &cluster.AuthConfig{Mode: "trust"},
-		Health:                   &cluster.HealthConfig{SlowStart: caddy.Duration(2 * time.Second)},
+		Backends:    make(map[string]*cluster.BackendConfig),
+		Credentials: &cluster.CredentialsConfig{User: monitorRole},
+		Auth:        &cluster.AuthConfig{Mode: "trust"},
+		// The shorter the runs, the shorter the memory: what one run left behind must not decide where the next one reads. At
+		// 30 seconds it is the default.
+		Health: &cluster.HealthConfig{
+			HalfLife:  caddy.Duration(min(5*time.Second, benchTime/6)),
+			SlowStart: caddy.Duration(2 * time.Second),
+		},
 		InsecureLiteralPasswords: true,
 	}
 	for _, n := range servers.Nodes() {
