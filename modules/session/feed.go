@@ -38,6 +38,9 @@ func (f *feed) start(s *Session, c *pool.Conn, run feeder, copies bool) error {
 			return f.err
 		}
 	}
+	if !copies {
+		s.queue.announce()
+	}
 	done := make(chan struct{})
 	*f = feed{done: done, lease: c.Lease(), copies: copies}
 	go func() {

@@ -23,8 +23,14 @@ func (s *Session) relay(c *pool.Conn) (err error) {
 	defer func() { s.feed.stop(s, err != nil) }()
 	for {
 		owes := s.feed.owes() // before the queue: what it expects last is seen below
-		if !s.answerOurs() && !owes {
-			return s.feed.failure()
+		if !s.answerOurs() {
+			if !owes {
+				return s.feed.failure()
+			}
+			if err := s.awaitFeed(); err != nil {
+				return err
+			}
+			continue
 		}
 		if (owes || s.turn.hurry) && s.w.Len() > 0 && c.R.Buffered() == 0 {
 			// The server has flushed and the client may wait for it.
@@ -48,6 +54,21 @@ func (s *Session) relay(c *pool.Conn) (err error) {
 			return err
 		}
 	}
+}
+
+// awaitFeed waits, with nothing expected from the server, until the second direction has sent another message or has ended. What the
+// client was answered so far goes out: it may wait for that.
+func (s *Session) awaitFeed() error {
+	if s.w.Len() > 0 {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-s.queue.pushed:
+	case <-s.feed.done:
+	}
+	return nil
 }
 
 // answerOurs writes the replies at the front of the queue that are ours to give. It returns whether the server owes a reply.

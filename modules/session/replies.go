@@ -57,6 +57,8 @@ type replies struct {
 	mu   sync.Mutex
 	list []reply
 	head int
+
+	pushed chan struct{} // told of every push while the turn is duplex
 }
 
 func (q *replies) push(r reply) {
@@ -65,7 +67,22 @@ func (q *replies) push(r reply) {
 		q.list, q.head = q.list[:0], 0
 	}
 	q.list = append(q.list, r)
+	if q.pushed != nil {
+		select {
+		case q.pushed <- struct{}{}:
+		default:
+		}
+	}
 	q.mu.Unlock()
+}
+
+// announce makes pushes wake the relay.
+func (q *replies) announce() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pushed == nil {
+		q.pushed = make(chan struct{}, 1)
+	}
 }
 
 // front returns the next expected reply; ok is false when nothing is expected.
