@@ -48,7 +48,8 @@ func TestPgxRunsTransactions(t *testing.T) {
 			ctx, c := t.Context(), shared.connect(t, "")
 			count := func(q interface {
 				QueryRow(context.Context, string, ...any) pgx.Row
-			}) (n int) {
+			},
+			) (n int) {
 				t.Helper()
 				if err := q.QueryRow(ctx, "select count(*) from pgx_tx where n > $1", mode, 0).Scan(&n); err != nil {
 					t.Fatal(err)
