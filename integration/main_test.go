@@ -57,7 +57,7 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// The servers may run as another account, which must be able to pass through.
-	if err := errors.Join(os.Chmod(dir, 0o711), os.Setenv("TMPDIR", dir), //nolint:usetesting // there is no T here
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Setenv("TMPDIR", dir),
 		os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config")), os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))); err != nil {
 		return 1, err
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
 // reloads is how often the configuration is replaced.
@@ -145,5 +147,60 @@ func TestSettingsOfAClusterChangeAtOnce(t *testing.T) {
 		n := open()
 		return fmt.Sprint(n), n > 3
 	})
+	load.stop(t)
+}
+
+// TestACaddyfileSaysTheSame loads the shared site as a Caddyfile, under load, and goes back to JSON: nobody notices.
+func TestACaddyfileSaysTheSame(t *testing.T) {
+	shared.initBench(t)
+	load := shared.startReads(t, "-c", "8")
+	c := shared.connect(t, "")
+	do(t, c, "create temp table from_json as select 1 as n")
+	var backends strings.Builder
+	for _, n := range shared.servers.Nodes() {
+		fmt.Fprintf(&backends, "\t\t\tbackend %s %s\n", n.Name(), n.Addr())
+	}
+	text := fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	storage file_system %s/caddy
+	log default {
+		output file %s
+	}
+	postgres {
+		cluster %s {
+%s			credentials %s
+			auth trust
+			pool {
+				size 20
+			}
+		}
+	}
+	layer4 {
+		pg/%s {
+			route {
+				postgres %s
+			}
+		}
+	}
+}
+`, host.admin, host.dir, host.logFile(), shared.name, backends.String(), monitorRole, shared.addr, shared.name)
+	adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("%v, %v", err, warnings)
+	}
+	t.Cleanup(func() { host.reload(t) })
+	host.call(t, http.MethodPost, "/load", adapted, nil)
+	shared.awaitReady(t, 2)
+	load.running(t)
+	if n := value[int](t, c, "select n from from_json"); n != 1 {
+		t.Errorf("the temporary table has %d", n)
+	}
+	do(t, shared.connect(t, ""), "select 1")
+	host.reload(t)
+	load.running(t)
+	if n := value[int](t, c, "select n from from_json"); n != 1 {
+		t.Errorf("the temporary table has %d", n)
+	}
 	load.stop(t)
 }
