@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	pg, err = pgtest.Start(context.Background(), pgtest.Options{Replicas: 2})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start PostgreSQL:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // the main of a test binary
 	}
 	code := m.Run()
 	if err := pg.Close(); err != nil {
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // the main of a test binary
 }
 
 // proxy is a cluster behind a listener of its own.

@@ -9,10 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgtest"
 	"github.com/fairwaydb/fairway/modules/routing"
-
-	"github.com/fairwaydb/fairway/modules/cluster"
 )
 
 // toPrimary makes every session of a proxy use the only server connection to the primary.

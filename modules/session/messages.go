@@ -30,7 +30,7 @@ func (s *Session) sendFrames(c *pool.Conn, frames []byte) error {
 }
 
 // sendMessage writes one message of the extended protocol for the client.
-func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error { //nolint:funlen // one case per message
+func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 	s.segment = !s.request.prepare
 	switch typ {
 	case pgwire.MsgParse:

@@ -16,9 +16,7 @@ func program(rng *rand.Rand, who, steps int) []string {
 	own := fmt.Sprintf("prop_rows where who = %d", who)
 	var lines []string
 	add := func(format string, a ...any) {
-		for _, l := range strings.Split(fmt.Sprintf(format, a...), "\n") {
-			lines = append(lines, l)
-		}
+		lines = append(lines, strings.Split(fmt.Sprintf(format, a...), "\n")...)
 	}
 	names := 0
 	for range steps {

@@ -201,7 +201,7 @@ func isSmall(typ byte) bool {
 }
 
 // dispatch handles one client message at a message boundary.
-func (s *Session) dispatch(typ byte, n int) error { //nolint:funlen // one case per message
+func (s *Session) dispatch(typ byte, n int) error {
 	if n > smallMessage && isSmall(typ) {
 		return pgwire.Fatalf(pgwire.CodeProtocolViolation, "invalid message length")
 	}

@@ -22,7 +22,8 @@ func TestDifferenceOfSettings(t *testing.T) {
 		{"a qualified name", map[string]string{"app.user": "x"}, nil, `RESET "app"."user";`, false},
 		{"another value", map[string]string{"timezone": "UTC"}, map[string]string{"timezone": "GMT"}, "SELECT pg_catalog.set_config('timezone','GMT',false)", true},
 		{
-			"the session's user before its role", nil, map[string]string{"role": "r", "session_authorization": "s"},
+			"the session's user before its role", nil,
+			map[string]string{"role": "r", "session_authorization": "s"},
 			"SELECT pg_catalog.set_config('session_authorization','s',false),pg_catalog.set_config('role','r',false)", false,
 		},
 		{"quotes", nil, map[string]string{"a.b": `it's \ it`}, `SELECT pg_catalog.set_config('a.b', E'it''s \\ it',false)`, false},
