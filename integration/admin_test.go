@@ -63,6 +63,25 @@ func (h *caddyHost) askOnce(method, path string, body []byte) (status int, reply
 	return response.StatusCode, reply, errors.Join(err, response.Body.Close())
 }
 
+// awaitHealth waits until every cluster serves with all its backends.
+func (h *caddyHost) awaitHealth() error {
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, reply, err := h.ask(http.MethodGet, "/postgres/health", nil)
+		if err == nil && status == http.StatusOK && !bytes.Contains(reply, []byte("degraded")) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return fmt.Errorf("GET /postgres/health: status %d, %w: %s", status, err, reply)
+		}
+	}
+}
+
 // backend is a backend as the admin API shows it.
 type backend struct {
 	Name     string  `json:"name"`

@@ -77,6 +77,9 @@ func run(m *testing.M) (code int, err error) {
 	if err := caddy.Load(host.document(), true); err != nil {
 		return 1, fmt.Errorf("load the configuration: %w", err)
 	}
+	if err := host.awaitHealth(); err != nil {
+		return 1, err
+	}
 	code = m.Run()
 	err = errors.Join(host.verdict(), host.stop())
 	if code != 0 || err != nil {
