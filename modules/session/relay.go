@@ -39,19 +39,27 @@ func (s *Session) relay(c *pool.Conn) (err error) {
 		}
 		typ, n, err := c.R.Next()
 		if err != nil {
-			if fed := s.feed.failure(); fed != nil {
-				return fed
-			}
-			return &lostError{err: err, last: s.turn.closed}
+			return s.interrupted(&lostError{err: err, last: s.turn.closed})
 		}
 		if !s.turn.replied {
 			s.turn.replied = true
 			s.turn.latency = time.Since(s.turn.requested)
 		}
 		if err := s.pass(c, typ, n); err != nil {
-			return err
+			return s.interrupted(err)
 		}
 	}
+}
+
+// interrupted returns why the second direction has interrupted a read of the server, and any other error as it is.
+func (s *Session) interrupted(err error) error {
+	if s.feed.done != nil && isTimeout(err) {
+		<-s.feed.done // it is about to end
+	}
+	if fed := s.feed.failure(); fed != nil {
+		return fed
+	}
+	return err
 }
 
 // awaitFeed waits, with nothing expected from the server, until the second direction has sent another message or has ended. What the
