@@ -112,7 +112,7 @@ func loadPolicy(ctx caddy.Context, cfg *cluster.Config) (any, error) {
 
 // Start puts the settings in force.
 func (a *App) Start() error {
-	warm()
+	warm(a.logger)
 	for name, p := range a.parts {
 		p.claim = p.cluster.Claim(p.settings)
 		running.add(name, 1)

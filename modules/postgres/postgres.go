@@ -29,7 +29,14 @@ import (
 var registry = cluster.NewRegistry(func() *zap.Logger { return caddy.Log().Named("postgres") })
 
 // warm makes the parser ready, once: compiled to WebAssembly it takes seconds.
-var warm = sync.OnceFunc(pgsql.Warm)
+func warm(logger *zap.Logger) {
+	warmed.Do(func() {
+		pgsql.Warm()
+		logger.Info("statements are read by PostgreSQL's parser", zap.String("parser", pgsql.ParserName()))
+	})
+}
+
+var warmed sync.Once
 
 // running tells which clusters have settings in force now: the registry knows
 // also those of configurations that have ended, as long as sessions use them.
