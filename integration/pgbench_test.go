@@ -17,19 +17,20 @@ var (
 
 // TestPgbenchReadsRunOnTheReplicas runs pgbench -S: nothing fails, both replicas work, and no pool grows beyond its size.
 func TestPgbenchReadsRunOnTheReplicas(t *testing.T) {
-	shared.initBench(t)
+	s := serve(t, "pgbench_reads", shared.servers, nil) // what other tests have done to the health of backends is not its own
+	s.initBench(t)
 	for _, mode := range benchModes {
 		for _, clients := range benchClients {
 			t.Run(fmt.Sprintf("%s, %d clients", mode, clients), func(t *testing.T) {
-				watch, before := shared.watchActivity(t, benchRole), scrape(t)
-				r := shared.startBench(t, "-S", "-M", mode, "-c", strconv.Itoa(clients), "-T", benchSeconds()).wait(t)
-				shared.checkConnections(t, watch)
-				shares, reads := shared.shares(scrape(t).since(before))
+				watch, before := s.watchActivity(t, benchRole), scrape(t)
+				r := s.startBench(t, "-S", "-M", mode, "-c", strconv.Itoa(clients), "-T", benchSeconds()).wait(t)
+				s.checkConnections(t, watch)
+				shares, reads := s.shares(scrape(t).since(before))
 				if reads < float64(r.processed) {
 					t.Errorf("%v reads counted for %d transactions", reads, r.processed)
 				}
 				least, most := shareLimits()
-				for _, name := range shared.replicas() {
+				for _, name := range s.replicas() {
 					if share := shares[name]; share < least || share > most {
 						t.Errorf("%s served %.1f %% of the reads: %v", name, 100*share, shares)
 					}

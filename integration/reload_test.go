@@ -71,6 +71,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	do(t, transaction, "insert into reloaded values (1)")
 	do(t, transaction, "commit")
+	shared.awaitCaughtUp(t) // the sessions below have no writes of their own
 	if n := value[int](t, transaction, "select count(*) from reloaded where n = 1"); n != 2 {
 		t.Errorf("%d rows of the long transaction", n)
 	}
