@@ -1,8 +1,6 @@
 package session
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"maps"
@@ -11,8 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/fairwaydb/fairway/modules/cluster"
-	"github.com/fairwaydb/fairway/modules/pgauth"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -123,40 +119,6 @@ func errUnexpectedRequest(what string) error {
 	return pgwire.Fatalf(pgwire.CodeProtocolViolation, "unexpected second %s", what)
 }
 
-// answerSSL does the TLS handshake, or refuses it. Bytes sent before the handshake could come from somebody in between: they end the
-// connection. See CVE-2021-23214.
-func (s *Session) answerSSL(deadline time.Time) error {
-	if s.opts.TLS == nil || s.secure() {
-		s.w.Raw([]byte{'N'})
-		return s.w.Flush()
-	}
-	if s.r.Buffered() > 0 {
-		return s.r.Reset(s.conn)
-	}
-	s.w.Raw([]byte{'S'})
-	if err := s.w.Flush(); err != nil {
-		return err
-	}
-	conn := tls.Server(s.raw, s.opts.TLS)
-	ctx, stop := context.WithDeadline(context.Background(), deadline) // the login's own bound
-	defer stop()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return &goneError{err}
-	}
-	if err := s.r.Reset(conn); err != nil {
-		return err
-	}
-	s.conn = conn
-	s.w.Reset(conn)
-	return nil
-}
-
-// secure tells whether the client's connection is encrypted.
-func (s *Session) secure() bool {
-	_, ok := s.conn.(*tls.Conn)
-	return ok
-}
-
 // login authenticates the client and greets it.
 func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	if err := s.adoptStartup(packet); err != nil {
@@ -223,31 +185,6 @@ func isFalse(v string) bool {
 	}
 	return false
 }
-
-// authenticate lets the client prove who it is, as the cluster asks for it.
-func (s *Session) authenticate() error {
-	if s.cluster.Authentication() != cluster.AuthTrust {
-		ctx, stop := context.WithTimeout(context.Background(), verifierTimeout) // bounded by the login's deadline too
-		verifier, err := s.cluster.Verifier(ctx, s.identity.User)
-		stop()
-		if err != nil {
-			s.logger.Debug("verifier not available", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
-			return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the password of user %q can not be checked now", s.identity.User)
-		}
-		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, nil)
-		if err != nil {
-			var e *pgwire.Error
-			if errors.As(err, &e) && e.Code == pgwire.CodeInvalidPassword {
-				s.cluster.DoubtVerifier(s.identity.User)
-			}
-			return err
-		}
-		s.cluster.SetSecret(s.identity.User, secret)
-	}
-	return nil
-}
-
-const verifierTimeout = 10 * time.Second
 
 // firstContact has a server check the database and the settings of the startup packet, and learns what it reports.
 func (s *Session) firstContact(deadline time.Time) error {
