@@ -106,7 +106,7 @@ func (r *Reader) Startup() (*Startup, error) {
 
 // startupBody makes the packet's body whole, in the buffer or in large; MaxStartup and not BodyLimit bounds it.
 func (r *Reader) startupBody() error {
-	if r.size > len(r.buf) {
+	if r.size > r.cap {
 		return r.gather(r.size)
 	}
 	if err := r.need(r.size); err != nil {
@@ -168,4 +168,24 @@ func parseCancel(body []byte) (*Startup, *Error) {
 
 func badLayout() *Error {
 	return Fatalf(CodeProtocolViolation, "invalid startup packet layout: expected terminator as last byte")
+}
+
+// FirstByte returns the first byte of a connection without taking it: 0 for any packet that [Reader.Startup] reads, and
+// 0x16 when the client begins with a TLS handshake. Errors are those of Startup.
+func (r *Reader) FirstByte() (byte, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	if err := r.need(1); err != nil {
+		return 0, err
+	}
+	return r.buf[r.r], nil
+}
+
+// Surrender gives the bytes that are read but not taken to the caller, as a copy, and forgets them. It is for a connection
+// that turns out to need another reader below this one.
+func (r *Reader) Surrender() []byte {
+	p := bytes.Clone(r.buf[r.r:r.w])
+	r.r, r.w = 0, 0
+	return p
 }
