@@ -14,6 +14,9 @@ import (
 
 // authenticate lets the client prove who it is, as the cluster asks for it.
 func (s *Session) authenticate() error {
+	if proven, err := s.checkCertificate(); err != nil || proven {
+		return err
+	}
 	if s.cluster.Authentication() != cluster.AuthTrust {
 		ctx, stop := context.WithTimeout(context.Background(), verifierTimeout) // bounded by the login's deadline too
 		verifier, err := s.cluster.Verifier(ctx, s.identity.User)

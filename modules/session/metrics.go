@@ -120,6 +120,7 @@ const (
 	loginProbe    = "probe"
 	loginGone     = "gone"
 	loginTimeout  = "timeout"
+	loginTLS      = "tls"
 	loginTooMany  = "too_many"
 	loginShutdown = "shutdown"
 	loginAuth     = "authentication"

@@ -42,6 +42,9 @@ type Options struct {
 	TLS *tls.Config
 	// RequireTLS refuses clients that do not use TLS with 28000.
 	RequireTLS bool
+	// Certificate is what clients must show, and UserMap which users their certificates belong to; without TLS of ours there is none.
+	Certificate CertificateRule
+	UserMap     UserMap
 	// Route forces where statements run: auto (default), primary or replica.
 	Route routing.Target
 	// LoginTimeout bounds the time from accept to the first ReadyForQuery. 0 means 60 seconds.
@@ -65,6 +68,8 @@ type Session struct {
 	raw  net.Conn // the client's socket itself
 	r    *pgwire.Reader
 	w    *pgwire.Writer
+
+	below *handshakeConn // the socket below the TLS that we have made, nil without
 
 	identity pool.Identity
 	pid      uint32

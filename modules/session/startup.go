@@ -67,6 +67,9 @@ func (s *Session) loginFailed(err error) {
 		fatal.Severity, fatal.Fatal, fatal.Raw = pgwire.SeverityFatal, true, nil
 		s.logger.Debug("login failed", zap.Uint64("session_id", s.id), zap.String("sqlstate", e.Code))
 		s.fatal(&fatal)
+	case errors.As(err, new(*handshakeError)):
+		s.labels.login(loginTLS).Inc()
+		s.logger.Debug("login failed", zap.Uint64("session_id", s.id), zap.Error(err))
 	case isTimeout(err):
 		s.labels.login(loginTimeout).Inc()
 		s.fatal(pgwire.Fatalf(pgwire.CodeProtocolViolation, "canceling authentication due to timeout"))
@@ -79,8 +82,12 @@ func (s *Session) loginFailed(err error) {
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
 func (s *Session) negotiate(deadline time.Time) (*pgwire.Startup, error) {
 	seenSSL, seenGSS := false, false
+	_, err := s.directTLS(deadline)
 	for {
-		packet, err := s.r.Startup()
+		var packet *pgwire.Startup
+		if err == nil {
+			packet, err = s.r.Startup()
+		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				s.labels.login(loginProbe).Inc()
