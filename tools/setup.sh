@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Looks for what a make target needs, and installs Debian's package of it where that is possible without a question.
 #
-#   tools/setup.sh go cc git postgresql python shellcheck
+#   tools/setup.sh go cc git postgresql python shellcheck peers
 #
 # Go, the C compiler and git are left to the user: the script says what is missing and how to get it. The others serve
 # the tests and the demo alone.
@@ -89,6 +89,33 @@ need_shellcheck() {
   lack "shellcheck" "Debian and Ubuntu: apt-get install shellcheck"
 }
 
+have_peers() {
+  PATH=$PATH:/usr/sbin:/usr/local/sbin
+  command -v pgbouncer >/dev/null && command -v pgpool >/dev/null && command -v haproxy >/dev/null
+}
+
+# install_peers installs what the benchmark compares with, and nothing of it is started: a policy-rc.d that ends with 101
+# forbids packages to start their services (invoke-rc.d(8)). One that is there already is left alone.
+install_peers() {
+  local policy=/usr/sbin/policy-rc.d mine=
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    mine=yes
+  fi
+  local status=0
+  apt_install pgbouncer pgpool2 haproxy || status=$?
+  if [ -n "$mine" ]; then as_root rm -f "$policy"; fi
+  return "$status"
+}
+
+need_peers() {
+  if have_peers; then return; fi
+  if can_install && install_peers && have_peers; then return; fi
+  lack "PgBouncer, Pgpool-II and HAProxy (the benchmark compares with them)" \
+    "Debian and Ubuntu: apt-get install pgbouncer pgpool2 haproxy, and stop the services they start"
+}
+
 need_go() {
   if command -v go >/dev/null; then return; fi
   lack "go" "Go 1.26 or newer: https://go.dev/dl/ (an older one from 1.21 on fetches the right one by itself)"
@@ -115,6 +142,7 @@ for what in "$@"; do
     postgresql) need_postgresql ;;
     python) need_python ;;
     shellcheck) need_shellcheck ;;
+    peers) need_peers ;;
     *)
       say "setup.sh: unknown thing to look for: $what"
       exit 2
