@@ -50,7 +50,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 // until Close or the end of ctx, whichever is first: give it a context without a deadline, or one that ends with the
 // test. On an error nothing is left behind.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
-	c, err := newCluster(o)
+	c, err := newCluster(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL cluster: %w", err)
 	}
@@ -64,17 +64,22 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 }
 
 // newCluster finds binaries and account and creates the directory.
-func newCluster(o Options) (*Cluster, error) {
+func newCluster(ctx context.Context, o Options) (*Cluster, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{options: o, bin: o.Bin}
 	c.mu.ports = make(map[int]bool)
-	if c.bin == "" {
-		if c.bin, err = FindBinaries(); err != nil {
-			return nil, err
-		}
+	switch {
+	case c.bin != "":
+	case o.Version != "":
+		c.bin, err = FetchBinaries(ctx, o.Version)
+	default:
+		c.bin, err = FindBinaries()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if c.account, err = findAccount(o.Account); err != nil {
 		return nil, err

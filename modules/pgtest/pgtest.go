@@ -46,6 +46,9 @@ type Options struct {
 	Dir string
 	// Bin is the directory of PostgreSQL's binaries. Default: found by FindBinaries.
 	Bin string
+	// Version is a PostgreSQL version such as 18.1.0 whose binaries FetchBinaries brings, instead of the machine's. It is ignored
+	// when Bin is given.
+	Version string
 	// Account is the operating-system user the servers run as when this process is root. Default: postgres, else nobody.
 	// Without root it is ignored and everything runs as the current user.
 	Account string

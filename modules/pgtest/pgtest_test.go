@@ -217,3 +217,12 @@ func TestStartFailsWithTheReason(t *testing.T) {
 		})
 	}
 }
+
+func TestAnotherVersionIsFetchedAndRuns(t *testing.T) {
+	c, err := Start(t.Context(), Options{Version: "18.1.0"})
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	if v, err := c.Primary().Value(t.Context(), "show server_version_num"); err != nil || v != "180001" {
+		t.Fatalf("server version %s, %v", v, err)
+	}
+}
