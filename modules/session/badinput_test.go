@@ -62,7 +62,7 @@ func TestBadClientsAreTurnedAwayAndOthersGoOn(t *testing.T) {
 		{"nothing", nil, ""},
 		{"garbage", []string{strings.Repeat("\xff", 100)}, "08P01"},
 		{"HTTP", []string{"GET / HTTP/1.1\r\n\r\n"}, "08P01"},
-		{"protocol 2", []string{"\x00\x00\x00\x08\x00\x02\x00\x00"}, "0A000"},
+		{"protocol 2", []string{"\x00\x00\x00\x08\x00\x02\x00\x00"}, "unsupported frontend protocol 2.0"},
 		{"protocol 4", []string{"\x00\x00\x00\x08\x00\x04\x00\x00"}, "0A000"},
 		{"half a startup packet", []string{start[:20]}, ""},
 		{"no user", []string{"\x00\x00\x00\x09\x00\x03\x00\x00\x00"}, "28000"},

@@ -49,13 +49,19 @@ func (g *greetings) put(k greetingKey, reported map[string]string) {
 	g.list[k] = greeting{reported, time.Now().Add(greetingFor)}
 }
 
-// greetingKey leaves out application_name, which every server takes: clients put all sorts of things there.
+// greetingKey leaves out the value of application_name, which every server takes: clients put all sorts of things there.
 func (s *Session) greetingKey() greetingKey {
-	key := s.startup.key
-	if name := s.startup.value("application_name"); name != "" {
-		key = strings.Replace(key, "application_name\x00"+name+"\x00", "", 1)
+	var b strings.Builder
+	for _, p := range s.asked {
+		name := strings.ToLower(p.Name)
+		b.WriteString(name)
+		b.WriteByte(0)
+		if name != "application_name" {
+			b.WriteString(p.Value)
+			b.WriteByte(0)
+		}
 	}
-	return greetingKey{s.cluster.Name(), s.identity.User, s.identity.Database, key}
+	return greetingKey{s.cluster.Name(), s.identity.User, s.identity.Database, b.String()}
 }
 
 // classifiers are shared by all sessions whose clusters name the same functions.

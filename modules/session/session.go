@@ -98,6 +98,8 @@ type Session struct {
 	statements statements
 	settings   *settings         // what the client expects to be in force
 	startup    *settings         // the same, as asked for at startup
+	asked      []pgwire.Param    // the settings of the startup packet in their order
+	badOptions *pgwire.Error     // what is wrong with the startup packet's options
 	forced     bool              // a standby refused the request: the primary runs it
 	refused    error             // the login a replica refused, while another backend is tried
 	touched    touched           // settings changed since the server was last asked
@@ -172,7 +174,11 @@ func (s *Session) end() {
 // fatal tells the client why its connection ends. Errors of the write do not matter any more.
 func (s *Session) fatal(e *pgwire.Error) {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(farewellTimeout))
-	s.w.Error(e)
+	if s.version != 0 && s.version < pgwire.Version30 {
+		s.w.Raw([]byte("E" + e.Severity + ":  " + e.Message + "\n\x00")) // as protocol 2 had it
+	} else {
+		s.w.Error(e)
+	}
 	_ = s.w.Flush()
 }
 

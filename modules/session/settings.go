@@ -98,11 +98,7 @@ func difference(from, to *settings) (sql string, safe bool) {
 				continue
 			}
 			b.WriteString(sep)
-			b.WriteString("pg_catalog.set_config(")
-			b.WriteString(quoteLiteral(p.Name))
-			b.WriteByte(',')
-			b.WriteString(quoteLiteral(p.Value))
-			b.WriteString(",false)")
+			b.WriteString(settingSQL(p.Name, p.Value))
 			sep = ","
 			safe = safe && isBuiltin(p.Name)
 		}
@@ -219,80 +215,62 @@ func probeSQL(names []string) string {
 	return b.String()
 }
 
-// startupSettings are the run-time parameters of a startup packet: every parameter that is not user, database, replication or
-// options, and those inside options. See https://www.postgresql.org/docs/current/protocol-message-formats.html (StartupMessage).
-func startupSettings(params []pgwire.Param) (*settings, *pgwire.Error) {
-	m := make(map[string]string)
+// startupSettings are the run-time parameters of a startup packet in the order in which a server takes them, names as they were sent:
+// those inside options, then every parameter that is not user, database, replication or options.
+// See https://www.postgresql.org/docs/current/protocol-message-formats.html (StartupMessage).
+func startupSettings(params []pgwire.Param) (asked []pgwire.Param, err *pgwire.Error) {
+	var direct []pgwire.Param
 	var options string
 	for _, p := range params {
-		switch name := strings.ToLower(p.Name); name {
+		switch p.Name {
 		case "user", "database", "replication":
 		case "options":
 			options = p.Value
 		default:
-			if !strings.HasPrefix(name, "_pq_.") {
-				m[name] = p.Value
-			}
+			direct = append(direct, p)
 		}
 	}
-	if err := parseOptions(options, m); err != nil {
+	if asked, err = parseOptions(options); err != nil {
 		return nil, err
 	}
-	return newSettings(m), nil
+	return append(asked, direct...), nil
 }
 
-// parseOptions adds the settings of a startup packet's options, in which white space separates words and a backslash quotes a
-// character. Parameters named directly win. See https://www.postgresql.org/docs/current/libpq-connect.html (options).
-func parseOptions(options string, m map[string]string) *pgwire.Error {
-	words := optionWords(options)
-	for i := 0; i < len(words); i++ {
-		w := words[i]
-		switch {
-		case w == "-c" && i+1 < len(words):
-			i++
-			w = words[i]
-		case strings.HasPrefix(w, "-c"):
-			w = w[2:]
-		case strings.HasPrefix(w, "--"):
-			w = w[2:]
-		default:
-			return pgwire.Fatalf(pgwire.CodeSyntaxError, "invalid command-line argument for server process: %s", w)
-		}
-		name, value, ok := strings.Cut(w, "=")
-		if !ok || name == "" {
-			return pgwire.Fatalf(pgwire.CodeSyntaxError, "-c %s requires a value", w)
-		}
-		name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
-		if _, direct := m[name]; !direct {
-			m[name] = value
+// sessionAuthorization is checked in a startup packet, and then overridden: who has logged in is who the session is.
+const sessionAuthorization = "session_authorization"
+
+// settingsOf are the settings in force when all of them were taken: of two of one name the later one.
+func settingsOf(asked []pgwire.Param) *settings {
+	m := make(map[string]string, len(asked))
+	for _, p := range asked {
+		if name := strings.ToLower(p.Name); name != sessionAuthorization {
+			m[name] = p.Value
 		}
 	}
-	return nil
+	return newSettings(m)
 }
 
-func optionWords(s string) []string {
-	var words []string
-	var b strings.Builder
-	open := false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-			open = true
-		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f':
-			if open {
-				words = append(words, b.String())
-				b.Reset()
-				open = false
-			}
-		default:
-			b.WriteByte(c)
-			open = true
+// askSQL asks a server for startup parameters, one after the other: the first one that it refuses is the error.
+func askSQL(asked []pgwire.Param) string {
+	var calls, last []string
+	for _, p := range asked {
+		if call := settingSQL(p.Name, p.Value); strings.EqualFold(p.Name, sessionAuthorization) {
+			last = append(last, call)
+		} else {
+			calls = append(calls, call)
 		}
 	}
-	if open {
-		words = append(words, b.String())
+	if len(calls)+len(last) == 0 {
+		return ""
 	}
-	return words
+	sql := "SELECT " + strings.Join(append(calls, last...), ",")
+	if len(last) > 0 {
+		sql += ";RESET session_authorization"
+	}
+	return sql
+}
+
+// settingSQL is the call that sets a setting until the session's end.
+func settingSQL(name, value string) string {
+	return "pg_catalog.set_config(" + quoteLiteral(name) + "," + quoteLiteral(value) + ",false)"
 }

@@ -56,7 +56,7 @@ func TestSettingsWithTheSameContentHaveTheSameKey(t *testing.T) {
 func TestOptionWords(t *testing.T) {
 	for in, want := range map[string][]string{
 		"": nil, "  ": nil, "-c a=b": {"-c", "a=b"}, "-ca=b --c=d": {"-ca=b", "--c=d"}, `-c a=b\ c`: {"-c", "a=b c"}, `a\\b`: {`a\b`},
-		"\t-c\n a=b ": {"-c", "a=b"}, `a\`: {`a\`},
+		"\t-c\n a=b ": {"-c", "a=b"}, `a\`: {"a"},
 	} {
 		if got := optionWords(in); !slices.Equal(got, want) {
 			t.Errorf("%q gives %q, want %q", in, got, want)
@@ -65,15 +65,41 @@ func TestOptionWords(t *testing.T) {
 }
 
 func TestStartupSettings(t *testing.T) {
-	set, err := startupSettings([]pgwire.Param{
+	asked, err := startupSettings([]pgwire.Param{
 		{Name: "user", Value: "u"}, {Name: "DateStyle", Value: "ISO"}, {Name: "options", Value: "-c work-mem=1MB --datestyle=German"},
 	})
-	if err != nil || set.value("datestyle") != "ISO" || set.value("work_mem") != "1MB" || set.has("user") {
-		t.Errorf("got %v, %v", set, err)
+	want := []pgwire.Param{{Name: "work_mem", Value: "1MB"}, {Name: "datestyle", Value: "German"}, {Name: "DateStyle", Value: "ISO"}}
+	if err != nil || !slices.Equal(asked, want) {
+		t.Errorf("got %v, %v", asked, err)
 	}
-	for _, bad := range []string{"-x", "-c", "-c a", "-c =b", "word"} {
+	if set := settingsOf(asked); set.value("datestyle") != "ISO" || set.value("work_mem") != "1MB" || len(set.list) != 2 {
+		t.Errorf("in force: %v", set)
+	}
+	for _, bad := range []string{"-x", "-c", "-c a", "--a", "word", "-e -- word", "-f", "-fz", "-tx", "-d"} {
 		if _, err := startupSettings([]pgwire.Param{{Name: "options", Value: bad}}); err == nil || err.Code != pgwire.CodeSyntaxError {
 			t.Errorf("options %q: %v", bad, err)
+		}
+	}
+}
+
+func TestApplicationNamesAreCleanedAsTheServerDoes(t *testing.T) {
+	long := strings.Repeat("x", 62)
+	for _, tt := range []struct{ name, before16, since16 string }{
+		{"psql", "psql", "psql"},
+		{"caf\u00e9\t", "caf???", `caf\xc3\xa9\x09`},
+		{long + "yz", long + "y", long + "y"},
+		{long + "\u00e9", long, long},
+	} {
+		if got := cleanASCII(tt.name, false); got != tt.before16 {
+			t.Errorf("%q became %q", tt.name, got)
+		}
+		if got := cleanASCII(tt.name, true); got != tt.since16 {
+			t.Errorf("%q became %q", tt.name, got)
+		}
+	}
+	for version, want := range map[string]int{"15.18 (Debian 15.18-0)": 15, "9.6.1": 9, "18beta1": 18, "": 0} {
+		if got := major(version); got != want {
+			t.Errorf("%q: %d", version, got)
 		}
 	}
 }

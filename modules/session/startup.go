@@ -2,16 +2,19 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
+	"github.com/fairwaydb/fairway/modules/routing"
 )
 
 // defaultLoginTimeout is PostgreSQL's authentication_timeout.
@@ -134,6 +137,7 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	if err := s.authenticate(); err != nil {
 		return err
 	}
+	s.w.AuthenticationOK() // whatever comes now, as a server does
 	if err := s.firstContact(deadline); err != nil {
 		return err
 	}
@@ -142,16 +146,16 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	return s.w.Flush()
 }
 
-// adoptStartup takes what the startup message says. Minor versions after 3.2 and protocol options are negotiated down.
+// adoptStartup takes what the startup message says. Minor versions after 3.2 and protocol options are negotiated down; 3.1 was never
+// released and is like 3.0.
+// See https://www.postgresql.org/docs/current/protocol-changes.html and protocol-flow.html#PROTOCOL-FLOW-START-UP.
 func (s *Session) adoptStartup(packet *pgwire.Startup) error {
+	s.version = packet.Version
 	if packet.Version>>16 != 3 {
 		return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "unsupported frontend protocol %d.%d: server supports 3.0 to 3.2",
 			packet.Version>>16, packet.Version&0xffff)
 	}
 	s.version = min(packet.Version, pgwire.Version32)
-	if s.version != pgwire.Version30 && s.version != pgwire.Version32 {
-		s.version = pgwire.Version30 // there is no 3.1
-	}
 	if s.version != packet.Version || len(packet.Unsupported) > 0 {
 		s.w.NegotiateProtocolVersion(s.version, packet.Unsupported)
 	}
@@ -165,8 +169,8 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 		case "database":
 			s.identity.Database = p.Value
 		case "replication":
-			if !isFalse(p.Value) {
-				return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "replication connections are not balanced: connect to the server itself")
+			if err := checkReplication(p.Value); err != nil {
+				return err
 			}
 		}
 	}
@@ -176,27 +180,50 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 	if s.identity.Database == "" {
 		s.identity.Database = s.identity.User
 	}
-	set, err := startupSettings(packet.Params)
-	if err != nil {
-		return err
-	}
-	s.settings, s.startup = set, set
+	s.asked, s.badOptions = startupSettings(packet.Params)
+	s.startup = settingsOf(s.asked)
+	s.settings = s.startup
 	return nil
 }
 
-// isFalse reads a boolean as PostgreSQL does for the replication parameter.
-func isFalse(v string) bool {
-	switch strings.ToLower(v) {
-	case "", "0", "f", "false", "n", "no", "of", "off":
-		return true
+// checkReplication refuses everything but a connection for statements.
+// See https://www.postgresql.org/docs/current/protocol-replication.html
+func checkReplication(value string) error {
+	on, ok := parseBool(value)
+	if !ok && value != "database" {
+		e := pgwire.Fatalf(pgwire.CodeInvalidParameterValue, "invalid value for parameter \"replication\": \"%s\"", value)
+		e.Hint = `Valid values are: "false", 0, "true", 1, "database".`
+		return e
 	}
-	return false
+	if on || !ok {
+		return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "replication connections are not balanced: connect to the server itself")
+	}
+	return nil
+}
+
+// parseBool reads a boolean as PostgreSQL does: a word, or as much of it as is needed to know it.
+func parseBool(v string) (on, ok bool) {
+	v = strings.ToLower(v)
+	for _, word := range [...]struct {
+		text  string
+		least int
+		on    bool
+	}{{"true", 1, true}, {"yes", 1, true}, {"on", 2, true}, {"1", 1, true}, {"false", 1, false}, {"no", 1, false}, {"off", 2, false}, {"0", 1, false}} {
+		if len(v) >= word.least && strings.HasPrefix(word.text, v) {
+			return word.on, true
+		}
+	}
+	return false, false
 }
 
 // firstContact has a server check the database and the settings of the startup packet, and learns what it reports.
 func (s *Session) firstContact(deadline time.Time) error {
+	if s.badOptions != nil {
+		return s.badOptions
+	}
 	s.beginTurn()
 	if reported := known.get(s.greetingKey()); reported != nil {
+		s.cleanName(reported["server_version"])
 		s.report(reported)
 		return nil
 	}
@@ -236,19 +263,19 @@ func errLoginWait() error {
 	return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "no server was available before the login timed out")
 }
 
-// introduce brings the session's settings to the server connection and notes everything the server reports.
+// introduce brings the session's settings to the server connection and notes everything the server reports. Even when there is
+// nothing to set the server is asked: it takes a changed configuration in when it hears something.
 func (s *Session) introduce(c *pool.Conn) error {
-	if applied := appliedSettings(c); applied.key != s.settings.key {
-		sql, _ := difference(applied, s.settings)
-		s.ownQuery(c, sql, ownSettings)
-		setApplied(c, s.settings)
-		if err := s.await(c); err != nil {
-			return err
-		}
+	s.cleanName(c.Param("server_version"))
+	sql, _ := difference(appliedSettings(c), noSettings)
+	s.ownQuery(c, sql+askSQL(s.asked), ownSettings)
+	setApplied(c, s.settings)
+	if err := s.await(c); err != nil {
+		return err
 	}
 	reported := make(map[string]string, len(reportedNames))
 	for _, name := range reportedNames {
-		if v := c.Param(name); v != "" {
+		if v := c.Param(name); v != "" || name == "application_name" {
 			reported[name] = v
 		}
 	}
@@ -257,15 +284,76 @@ func (s *Session) introduce(c *pool.Conn) error {
 	return nil
 }
 
-// report decides what this client is told: what the server said, but for its application's name and for whether the server is a
-// standby, which is not the client's business.
+// report decides what this client is told: what the server said, but for its application's name, which others share the greeting
+// with, and for whether the server is a standby, which is the listener's business.
 func (s *Session) report(reported map[string]string) {
 	s.reported = maps.Clone(reported)
-	s.reported["application_name"] = s.startup.value("application_name")
+	if s.startup.has("application_name") {
+		s.reported["application_name"] = s.startup.value("application_name")
+	}
 	s.reported["in_hot_standby"] = "off"
+	if s.opts.Route == routing.TargetReplica {
+		s.reported["in_hot_standby"] = "on"
+	}
 	for name, value := range s.reported {
 		s.lexical.note(name, value)
 	}
+}
+
+// cleanName makes the application's name what a server of that version would: other characters than printable ASCII are escaped, or
+// question marks before version 16. A server connection with another encoding could not take them from a statement.
+// See https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
+func (s *Session) cleanName(version string) {
+	const name = "application_name"
+	raw := s.startup.value(name)
+	clean := cleanASCII(raw, major(version) >= 16)
+	if clean == raw {
+		return
+	}
+	for i := range s.asked {
+		if strings.EqualFold(s.asked[i].Name, name) {
+			s.asked[i].Value = clean
+		}
+	}
+	s.startup = s.startup.with(map[string]*string{name: &clean})
+	s.settings = s.startup
+}
+
+// maxName is the length of names, in bytes: NAMEDATALEN - 1.
+const maxName = 63
+
+// cleanASCII shortens a name as the server does and replaces what is not printable ASCII in it.
+func cleanASCII(name string, escape bool) string {
+	if len(name) > maxName {
+		end := maxName
+		for end > maxName-utf8.UTFMax && !utf8.RuneStart(name[end]) {
+			end--
+		}
+		name = name[:end]
+	}
+	var b strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 0x20 && c <= 0x7e:
+			b.WriteByte(c)
+		case escape:
+			fmt.Fprintf(&b, "\\x%02x", c)
+		default:
+			b.WriteByte('?')
+		}
+	}
+	return b.String()
+}
+
+// major is the major version in what a server calls its version; 0 when there is none.
+func major(version string) (n int) {
+	for _, c := range []byte(version) {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
 }
 
 // reportedNames are the settings PostgreSQL reports, in its order.
@@ -283,7 +371,6 @@ func (s *Session) greet() {
 		size = 32
 	}
 	s.reg.keys(s, size)
-	s.w.AuthenticationOK()
 	for _, name := range reportedNames {
 		if v, ok := s.reported[name]; ok {
 			s.w.ParameterStatus(name, v)

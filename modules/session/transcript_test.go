@@ -28,6 +28,12 @@ type peer struct {
 // dialPeer logs in at a server or a proxy.
 func dialPeer(t testing.TB, addr string, params ...pgwire.Param) *peer {
 	t.Helper()
+	return dialVersion(t, addr, pgwire.Version30, params...)
+}
+
+// dialVersion logs in with a version of the protocol.
+func dialVersion(t testing.TB, addr string, version uint32, params ...pgwire.Param) *peer {
+	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +41,7 @@ func dialPeer(t testing.TB, addr string, params ...pgwire.Param) *peer {
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t: t, conn: conn, r: pgwire.NewReader(conn, nil, 8192), w: pgwire.NewWriter(conn, 8192)}
 	all := append([]pgwire.Param{{Name: "user", Value: "postgres"}, {Name: "database", Value: "postgres"}}, params...)
-	p.w.Startup(pgwire.Version30, all)
+	p.w.Startup(version, all)
 	p.flush()
 	for {
 		typ, body := p.frame(20 * time.Second)
