@@ -85,7 +85,7 @@ func (l *link) login(params []pgwire.Param, secret pgauth.Secret) error {
 	if err := l.w.Flush(); err != nil {
 		return fmt.Errorf("send startup message: %w", err)
 	}
-	if err := pgauth.Login(l.r, l.w, params[0].Value, secret); err != nil {
+	if err := pgauth.Login(l.r, l.w, params[0].Value, secret, l.channel()); err != nil {
 		return err
 	}
 	for {

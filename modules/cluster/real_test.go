@@ -188,14 +188,14 @@ func testRealRotation(t *testing.T, servers *pgtest.Cluster, c *Cluster, id pool
 func keysOf(t *testing.T, user, password string, v *pgauth.Verifier) pgauth.Secret {
 	t.Helper()
 	conn := pgtest.Play(t, pgtest.Do("log in", func(p *pgtest.Peer) error {
-		err := pgauth.Login(p.R, p.W, user, pgauth.Secret{Password: password})
+		err := pgauth.Login(p.R, p.W, user, pgauth.Secret{Password: password}, pgauth.Channel{})
 		if err != nil {
 			return fmt.Errorf("log in: %w", err)
 		}
 		return nil
 	}))
 	r, w := pgwire.NewReader(conn, nil, 4096), pgwire.NewWriter(conn, 4096)
-	secret, err := pgauth.AuthenticateSCRAM(r, w, user, v, []byte("seed"))
+	secret, err := pgauth.AuthenticateSCRAM(r, w, user, v, pgauth.Terms{MockSeed: []byte("seed")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c := &clientExchange{user: "joe", secret: keys}
-		x := newServerExchange("joe", v, testSeed)
+		x := newServerExchange("joe", v, Terms{MockSeed: testSeed})
 		challenge, err := x.challenge(c.start())
 		if err != nil {
 			b.Fatal(err)

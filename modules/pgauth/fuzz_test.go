@@ -38,7 +38,7 @@ func FuzzClientMessages(f *testing.F) {
 	f.Add("n,,m=x,n=,r=abc", "")
 	v := NewVerifier("pencil", []byte("0123456789abcdef"), 1)
 	f.Fuzz(func(t *testing.T, first, final string) {
-		x := newServerExchange("joe", v, testSeed)
+		x := newServerExchange("joe", v, Terms{MockSeed: testSeed})
 		challenge, err := x.challenge(first)
 		if err != nil {
 			wantForClient(t, err)
@@ -96,11 +96,11 @@ func FuzzFrames(f *testing.F) {
 	v := NewVerifier("x", nil, 1)
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		_, r, w := script(wire)
-		if secret, err := AuthenticateSCRAM(r, w, "joe", v, testSeed); err == nil || !secret.IsZero() {
+		if secret, err := AuthenticateSCRAM(r, w, "joe", v, Terms{MockSeed: testSeed}); err == nil || !secret.IsZero() {
 			t.Error("a client was let in")
 		}
 		conn, r, w := script(wire)
-		if err := Login(r, w, "joe", keys); err == nil && conn.out.Len() != 0 {
+		if err := Login(r, w, "joe", keys, Channel{}); err == nil && conn.out.Len() != 0 {
 			t.Error("a server was believed")
 		}
 	})

@@ -20,6 +20,10 @@ func TestLoginAndAuthenticationMeet(t *testing.T) {
 	if len(first.keys.ClientKey) != 32 || first.keys.Password != "" || !bytes.Equal(storedKey(first.keys.ClientKey), verifier.StoredKey) {
 		t.Fatal("the keys recovered are not those of the verifier")
 	}
+	if !bytes.Equal(first.keys.Salt, verifier.Salt) || first.keys.Iterations != verifier.Iterations {
+		t.Error("the keys do not say whose they are")
+	}
+	first.keys.Salt = nil // they are tried everywhere
 	for name, c := range map[string]struct {
 		verifier *Verifier
 		secret   Secret
@@ -77,9 +81,9 @@ func converse(t *testing.T, v *Verifier, s Secret) outcome {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		got.loginErr = Login(client.r, client.w, "joe", s)
+		got.loginErr = Login(client.r, client.w, "joe", s, Channel{})
 	}()
-	keys, err := AuthenticateSCRAM(server.r, server.w, "joe", v, testSeed)
+	keys, err := AuthenticateSCRAM(server.r, server.w, "joe", v, Terms{MockSeed: testSeed})
 	var pgErr *pgwire.Error
 	switch {
 	case err == nil:
@@ -99,7 +103,7 @@ func TestLoginAtAServerThatAsksNothing(t *testing.T) {
 	for name, s := range map[string]Secret{"without a secret": {}, "with a password": {Password: "x"}} {
 		t.Run(name, func(t *testing.T) {
 			conn, r, w := script(request(authOK, ""), frame('Z', "I"))
-			if err := Login(r, w, "joe", s); err != nil {
+			if err := Login(r, w, "joe", s, Channel{}); err != nil {
 				t.Fatal(err)
 			}
 			if conn.out.Len() != 0 {
@@ -115,7 +119,7 @@ func TestLoginAtAServerThatAsksNothing(t *testing.T) {
 func TestLoginSendsWhatWasCollected(t *testing.T) {
 	conn, r, w := script(request(authOK, ""))
 	w.Startup(pgwire.Version30, []pgwire.Param{{Name: "user", Value: "joe"}})
-	if err := Login(r, w, "joe", Secret{}); err != nil {
+	if err := Login(r, w, "joe", Secret{}, Channel{}); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(conn.out.Bytes(), []byte("user\x00joe\x00")) {
@@ -129,14 +133,14 @@ func TestLoginSkipsWhatDoesNotConcernIt(t *testing.T) {
 		frame('v', "\x00\x03\x00\x00\x00\x00\x00\x00"),
 		frame('N', strings.Repeat("x", 100_000)),
 		request(authOK, ""))
-	if err := Login(r, w, "joe", Secret{}); err != nil {
+	if err := Login(r, w, "joe", Secret{}, Channel{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestLoginGivesTheServersErrorBack(t *testing.T) {
 	_, r, w := script(frame('E', "SFATALE\x00VFATAL\x00C53300\x00Msorry, too many clients already\x00\x00"))
-	err := Login(r, w, "joe", Secret{Password: "x"})
+	err := Login(r, w, "joe", Secret{Password: "x"}, Channel{})
 	if _, ok := err.(*pgwire.Error); !ok { //nolint:errorlint // it comes back unwrapped: that is the point
 		t.Fatalf("error is %T", err)
 	}
@@ -150,15 +154,16 @@ func TestLoginRefuses(t *testing.T) {
 		code, text, detail string
 		hint               string
 	}{
-		"cleartext":                      {request(authCleartext, ""), "0A000", "server asks for cleartext password authentication", "", "pg_hba.conf"},
-		"md5":                            {request(authMD5, "salt"), "0A000", "server asks for md5 password authentication", "", "password_encryption"},
+		"cleartext":                      {request(authCleartext, ""), "28000", "server asks for a cleartext password on a connection that is not encrypted", "", "server_tls require"},
+		"md5 with half a salt":           {request(authMD5, "sa"), "08P01", "malformed message", "an md5 salt that has not 4 bytes", ""},
+		"a challenge after md5":          {slices.Concat(request(authMD5, "salt"), request(authSASLContinue, rfcServerFirst)), "08P01", "unexpected message", "Received authentication request 11 in step password.", ""},
 		"Kerberos":                       {request(authKerberosV5, ""), "0A000", "server asks for Kerberos V5 authentication", "", "pg_hba.conf"},
 		"SCM credentials":                {request(authSCMCreds, ""), "0A000", "server asks for SCM credentials authentication", "", "pg_hba.conf"},
 		"GSSAPI":                         {request(authGSS, ""), "0A000", "server asks for GSSAPI authentication", "", "pg_hba.conf"},
 		"GSSAPI going on":                {request(authGSSContinue, "x"), "0A000", "server asks for GSSAPI authentication", "", "pg_hba.conf"},
 		"SSPI":                           {request(authSSPI, ""), "0A000", "server asks for SSPI authentication", "", "pg_hba.conf"},
 		"something new":                  {request(99, ""), "0A000", "server asks for unknown (99) authentication", "", "pg_hba.conf"},
-		"channel binding only":           {request(authSASL, mechanismPlus+"\x00\x00"), "0A000", "server asks for SCRAM-SHA-256-PLUS", "", "without channel binding"},
+		"channel binding only":           {request(authSASL, mechanismPlus+"\x00\x00"), "0A000", "server asks for SCRAM-SHA-256-PLUS", "", "over TLS"},
 		"OAuth only":                     {request(authSASL, "OAUTHBEARER\x00\x00"), "0A000", "server asks for SASL (other than SCRAM-SHA-256)", "", "pg_hba.conf"},
 		"no mechanism":                   {request(authSASL, "\x00"), "0A000", "server asks for SASL (other than SCRAM-SHA-256)", "", "pg_hba.conf"},
 		"a list without an end":          {request(authSASL, mechanism+"\x00"), "08P01", "malformed message", "does not end", ""},
@@ -178,7 +183,7 @@ func TestLoginRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, r, w := script(c.frames)
-			err := Login(r, w, "joe", Secret{Password: "sesame"})
+			err := Login(r, w, "joe", Secret{Password: "sesame"}, Channel{})
 			wantFatal(t, err, c.code, c.text, c.detail)
 			var pgErr *pgwire.Error
 			if errors.As(err, &pgErr) && (!strings.Contains(pgErr.Hint, c.hint) || c.hint == "" && pgErr.Hint != "") {
@@ -190,7 +195,7 @@ func TestLoginRefuses(t *testing.T) {
 
 func TestLoginWithoutASecretSaysSo(t *testing.T) {
 	conn, r, w := script(request(authSASL, mechanism+"\x00\x00"))
-	wantFatal(t, Login(r, w, "joe", Secret{}), "28000", `there is no password or key for user "joe"`, "")
+	wantFatal(t, Login(r, w, "joe", Secret{}, Channel{}), "28000", `there is no password or key for user "joe"`, "")
 	if conn.out.Len() != 0 {
 		t.Errorf("the server was sent %q", conn.out.String())
 	}
@@ -198,7 +203,7 @@ func TestLoginWithoutASecretSaysSo(t *testing.T) {
 
 func TestLoginPrefersNoChannelBinding(t *testing.T) {
 	conn, r, w := script(request(authSASL, mechanismPlus+"\x00"+mechanism+"\x00\x00"))
-	if err := Login(r, w, "joe", Secret{Password: "x"}); !errors.Is(err, io.EOF) {
+	if err := Login(r, w, "joe", Secret{Password: "x"}, Channel{}); !errors.Is(err, io.EOF) {
 		t.Fatalf("error is %v, want the end of the script", err)
 	}
 	if !bytes.HasPrefix(conn.out.Bytes()[5:], []byte(mechanism+"\x00\x00\x00\x00\x20n,,n=,r=")) {
@@ -223,7 +228,7 @@ func TestLoginTellsALostConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn, r, w := script(c.frames)
 			conn.refuses = c.refuses
-			err := Login(r, w, "joe", Secret{Password: "x"})
+			err := Login(r, w, "joe", Secret{Password: "x"}, Channel{})
 			if !errors.Is(err, c.want) {
 				t.Errorf("error is %v, want %v", err, c.want)
 			}
@@ -236,10 +241,10 @@ func impostor(t *testing.T, last ...[]byte) error {
 	t.Helper()
 	client, server := pipe(t)
 	done := make(chan error, 1)
-	go func() { done <- Login(client.r, client.w, "joe", Secret{Password: "sesame"}) }()
-	x := newServerExchange("joe", NewVerifier("sesame", nil, 1), testSeed)
+	go func() { done <- Login(client.r, client.w, "joe", Secret{Password: "sesame"}, Channel{}) }()
+	x := newServerExchange("joe", NewVerifier("sesame", nil, 1), Terms{MockSeed: testSeed})
 	server.w.Raw(request(authSASL, mechanism+"\x00\x00"))
-	message, err := readInitialResponse(server.r, server.w)
+	message, err := x.readInitialResponse(server.r, server.w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +253,7 @@ func impostor(t *testing.T, last ...[]byte) error {
 		t.Fatal(err)
 	}
 	writeSASL(server.w, authSASLContinue, challenge)
-	if _, err = readResponse(server.r, server.w); err != nil {
+	if _, err = x.readResponse(server.r, server.w); err != nil {
 		t.Fatal(err)
 	}
 	server.w.Raw(bytes.Join(last, nil))
@@ -280,7 +285,7 @@ func TestLoginBelievesOnlyAServerThatProvesItself(t *testing.T) {
 
 func TestStepsHaveNames(t *testing.T) {
 	for s, want := range map[step]string{
-		stepRequest: "request", stepChallenge: "challenge", stepSignature: "signature", stepProven: "proven", step(9): "unknown",
+		stepRequest: "request", stepChallenge: "challenge", stepSignature: "signature", stepProven: "proven", stepPassword: "password", step(9): "unknown",
 	} {
 		if s.String() != want {
 			t.Errorf("step %d is %q, want %q", s, s, want)

@@ -150,7 +150,7 @@ func (p *postgres) login(t *testing.T, user string, s Secret) error {
 	}
 	r, w := pgwire.NewReader(c, nil, 4096), pgwire.NewWriter(c, 4096)
 	w.Startup(pgwire.Version30, []pgwire.Param{{Name: "user", Value: user}, {Name: "database", Value: "postgres"}})
-	if err := Login(r, w, user, s); err != nil {
+	if err := Login(r, w, user, s, Channel{}); err != nil {
 		return err
 	}
 	for {

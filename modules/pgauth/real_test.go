@@ -85,8 +85,16 @@ func testRealLogin(t *testing.T, server *postgres, verifier *Verifier) {
 		"as one who may not":               {"locked", Secret{Password: realPassword}, "28000", "not permitted to log in"},
 		"without a secret":                 {"joe", Secret{}, "28000", "there is no password or key"},
 		"with a server key that differs":   {"joe", wrongServerKey, "28000", "did not prove"},
-		"where md5 is asked":               {"old", Secret{Password: realPassword}, "0A000", "md5 password"},
-		"where cleartext is asked":         {"cleartext", Secret{Password: realPassword}, "0A000", "cleartext password"},
+		"where md5 is asked":               {"old", Secret{Password: realPassword}, "", ""},
+		"where md5 is asked, with a hash":  {"old", Secret{MD5: HashMD5("old", realPassword)}, "", ""},
+		"where md5 is asked, with another": {"old", Secret{MD5: HashMD5("joe", realPassword)}, "28P01", `password authentication failed for user "old"`},
+		"where md5 is asked, with keys":    {"old", keys, "28000", "there is no password or key"},
+		"where cleartext is asked":         {"cleartext", Secret{Password: realPassword}, "28000", "not encrypted"},
+		"with a hash where SCRAM is asked": {"joe", Secret{MD5: HashMD5("joe", realPassword)}, "28000", "there is no password or key"},
+		"with keys of another salt":        {"joe", Secret{ClientKey: clientKey, ServerKey: serverKey, Salt: []byte("salt"), Iterations: 4096}, "28P01", `password authentication failed for user "joe"`},
+		"with the keys of before": {
+			"joe", Secret{ClientKey: serverKey, ServerKey: serverKey, Salt: []byte("salt"), Iterations: 4096, Before: &keys}, "", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := server.login(t, c.user, c.secret)
@@ -240,7 +248,7 @@ func serve(c net.Conn, user string, v *Verifier) (got outcome) {
 	if _, got.authErr = r.Startup(); got.authErr != nil {
 		return got
 	}
-	got.keys, got.authErr = AuthenticateSCRAM(r, w, user, v, testSeed)
+	got.keys, got.authErr = AuthenticateSCRAM(r, w, user, v, Terms{MockSeed: testSeed})
 	var pgErr *pgwire.Error
 	if errors.As(got.authErr, &pgErr) {
 		w.Error(pgErr)

@@ -18,9 +18,9 @@ const (
 	keyLen   = sha256.Size
 	nonceLen = 18 // random bytes, 24 characters in base64: as PostgreSQL, and no padding
 
-	// maxMessage bounds a SASL message in either direction, in bytes: what PostgreSQL accepts (PG_MAX_SASL_MESSAGE_LENGTH).
-	// Real ones stay below 300.
-	maxMessage = 1024
+	// maxMessage bounds a SASL message of a client, in bytes of body: what PostgreSQL accepts (PG_MAX_SASL_MESSAGE_LENGTH,
+	// which counts the length word too). Real ones stay below 300.
+	maxMessage = 1024 - 4
 )
 
 // Codes of the AuthenticationXxx messages.
@@ -95,32 +95,30 @@ func decodeKey(text string) ([]byte, error) {
 }
 
 // cutAttribute takes the attribute called name off the front of a SCRAM message: "r=abc,s=def" gives "abc" and "s=def".
+// The errors are details of an error that a client may see: PostgreSQL's own sentences.
 func cutAttribute(message string, name byte) (value, rest string, err error) {
-	found, value, rest, err := cutAnyAttribute(message)
-	if err != nil {
-		return "", "", err
+	if message == "" || message[0] != name {
+		return "", "", fmt.Errorf(`expected attribute "%c" but found "%s"`, name, shown(message))
 	}
-	if found != name {
-		return "", "", fmt.Errorf("expected attribute %q but found %q", name, found)
-	}
-	return value, rest, nil
+	_, value, rest, err = cutAnyAttribute(message)
+	return value, rest, err
 }
 
 // cutAnyAttribute takes the first attribute off a SCRAM message.
 func cutAnyAttribute(message string) (name byte, value, rest string, err error) {
 	if message == "" {
-		return 0, "", "", errors.New("attribute expected, but found end of message")
+		return 0, "", "", errors.New("attribute expected, but found end of string")
 	}
 	name = message[0]
 	if (name < 'a' || name > 'z') && (name < 'A' || name > 'Z') {
-		return 0, "", "", fmt.Errorf("attribute expected, but found invalid character %q", name)
+		return 0, "", "", fmt.Errorf(`attribute expected, but found invalid character "%s"`, shown(message))
 	}
 	if len(message) < 2 || message[1] != '=' {
-		return 0, "", "", fmt.Errorf("expected character %q for attribute %q", '=', name)
+		return 0, "", "", fmt.Errorf(`expected character "=" for attribute "%c"`, name)
 	}
 	value, rest, more := strings.Cut(message[2:], ",")
 	if more && rest == "" {
-		return 0, "", "", errors.New("attribute expected, but found end of message")
+		return 0, "", "", errors.New("attribute expected, but found end of string")
 	}
 	return name, value, rest, nil
 }

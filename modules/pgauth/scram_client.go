@@ -10,21 +10,24 @@ import (
 type clientExchange struct {
 	user      string
 	secret    Secret
+	header    string // gs2-header, "" is noBinding
+	binding   []byte // behind the header, of a bound exchange
 	nonce     string // ours
 	bare      string // client-first-message without its header
 	signature []byte // what the server must show in the end
 }
 
-const (
-	gs2Header = "n,,"  // no channel binding, no other identity
-	gs2Base64 = "biws" // the same in base64
-)
+// noBinding is the gs2-header without channel binding and without another identity.
+const noBinding = "n,,"
 
 // start makes client-first-message. The user's name is left out as libpq does: the startup packet's counts.
 func (x *clientExchange) start() string {
+	if x.header == "" {
+		x.header = noBinding
+	}
 	x.nonce = newNonce()
 	x.bare = "n=,r=" + x.nonce
-	return gs2Header + x.bare
+	return x.header + x.bare
 }
 
 // prove answers server-first-message with client-final-message, from the password or from the keys.
@@ -33,8 +36,12 @@ func (x *clientExchange) prove(message string) (string, error) {
 	if err != nil {
 		return "", serverMalformed(err)
 	}
-	clientKey, serverKey := x.secret.ClientKey, x.secret.ServerKey
-	if x.secret.Password != "" {
+	keys, known := x.secret.keysFor(challenge.salt, challenge.iterations)
+	clientKey, serverKey := keys.ClientKey, keys.ServerKey
+	switch {
+	case x.secret.Password == "" && !known:
+		return "", staleKeys(x.user)
+	case x.secret.Password != "":
 		clientKey, serverKey, err = deriveKeys(x.secret.Password, challenge.salt, challenge.iterations)
 		if err != nil {
 			return "", err
@@ -43,7 +50,7 @@ func (x *clientExchange) prove(message string) (string, error) {
 	if len(clientKey) != keyLen || len(serverKey) != keyLen {
 		return "", unusableSecret(x.user)
 	}
-	withoutProof := "c=" + gs2Base64 + ",r=" + challenge.nonce
+	withoutProof := "c=" + bindingData(x.header, x.binding) + ",r=" + challenge.nonce
 	authMessage := x.bare + "," + message + "," + withoutProof
 	x.signature = sign(serverKey, authMessage)
 	proof := xorSignature(clientKey, storedKey(clientKey), authMessage)

@@ -25,7 +25,7 @@ func (s *Session) authenticate() error {
 			s.logger.Debug("verifier not available", zap.String("cluster", s.cluster.Name()), zap.String("user", s.identity.User), zap.Error(err))
 			return pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the password of user %q can not be checked now", s.identity.User)
 		}
-		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, nil)
+		secret, err := pgauth.AuthenticateSCRAM(s.r, s.w, s.identity.User, verifier, pgauth.Terms{Binding: s.channelBinding()})
 		if err != nil {
 			var e *pgwire.Error
 			if errors.As(err, &e) && e.Code == pgwire.CodeInvalidPassword {

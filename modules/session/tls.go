@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fairwaydb/fairway/modules/pgauth"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
 
@@ -133,13 +134,10 @@ func (s *Session) secure() bool {
 // else has made the handshake. See https://datatracker.ietf.org/doc/html/rfc5929#section-4
 func (s *Session) channelBinding() []byte {
 	if leaf := s.shownCertificate(); leaf != nil {
-		return endpointBinding(leaf)
+		return pgauth.EndpointBinding(leaf)
 	}
 	return nil
 }
-
-// endpointBinding hashes the certificate; it gives way to the function of pgauth.
-func endpointBinding(*x509.Certificate) []byte { return nil }
 
 // shownCertificate returns the certificate that this client was shown, nil when it is not known.
 func (s *Session) shownCertificate() *x509.Certificate {

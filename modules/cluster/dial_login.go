@@ -1,0 +1,21 @@
+package cluster
+
+import (
+	"crypto/tls"
+
+	"github.com/fairwaydb/fairway/modules/pgauth"
+)
+
+// channel says what lies between us and the server: a password is sent only where
+// nobody else reads it, and proofs are bound to the certificate that was shown.
+func (l *link) channel() pgauth.Channel {
+	encrypted, ok := l.conn.(*tls.Conn)
+	if !ok {
+		return pgauth.Channel{Private: l.conn.RemoteAddr().Network() == "unix"}
+	}
+	c := pgauth.Channel{Private: true}
+	if shown := encrypted.ConnectionState().PeerCertificates; len(shown) > 0 {
+		c.Binding = pgauth.EndpointBinding(shown[0])
+	}
+	return c
+}
