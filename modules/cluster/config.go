@@ -149,19 +149,38 @@ type AuthConfig struct {
 }
 
 // ServerTLSConfig is the encryption of connections to the backends: libpq's
-// sslmode. Unix sockets are never encrypted.
+// sslmode and what goes with it. Unix sockets are never encrypted.
 type ServerTLSConfig struct {
-	// Mode is "disable", "prefer", "require", "verify-ca" or "verify-full".
-	// Default: prefer; verify-full when ca or server_name is given.
+	// Mode is "disable", "allow", "prefer", "require", "verify-ca" or
+	// "verify-full". With a ca, require is verify-ca. Default: prefer; verify-full
+	// when ca, crl or server_name is given.
 	Mode string `json:"mode,omitempty"`
 
 	// CA is the path of a file with the certificates of the authorities to trust,
-	// PEM. Default: the system's.
+	// PEM. Read when the configuration is loaded. Default: the system's.
 	CA string `json:"ca,omitempty"`
+
+	// CRL are the paths of files with lists of revoked certificates, PEM; each
+	// authority needs one. They are read again when they change. Default: none,
+	// nothing is revoked.
+	CRL []string `json:"crl,omitempty"`
+
+	// Certificate is the path of a file, PEM, with the certificate that is shown to
+	// servers that ask for one, for all users alike. It is read again when it
+	// changes. Default: none.
+	Certificate string `json:"cert,omitempty"`
+
+	// Key is the path of the file with its key, PEM. Default: none.
+	Key string `json:"key,omitempty"`
 
 	// ServerName is the name the certificates must bear, and the one asked for.
 	// Default: the host of each address.
 	ServerName string `json:"server_name,omitempty"`
+
+	// Negotiation is "postgres" (the server is asked whether it has TLS) or "direct"
+	// (the connection begins with the handshake, which saves a round trip;
+	// PostgreSQL 17 and later). Default: postgres.
+	Negotiation string `json:"negotiation,omitempty"`
 }
 
 // PoolConfig are the limits of the server connections of each backend.

@@ -20,9 +20,13 @@ import (
 //		}
 //		auth query|trust
 //		auth user <name> <password>…
-//		server_tls [disable|prefer|require|verify-ca|verify-full] {
+//		server_tls [disable|allow|prefer|require|verify-ca|verify-full] {
 //			ca          <file>
+//			crl         <file>...
+//			cert        <file>
+//			key         <file>
 //			server_name <name>
+//			negotiation postgres|direct
 //		}
 //		policy <module> …
 //		breaker <module> …
@@ -177,31 +181,6 @@ func (a *AuthConfig) options() caddyfile.Options {
 		span("cache_ttl", &a.CacheTTL, true, "1m", "how long a verifier is kept"),
 		span("cache_missing_ttl", &a.CacheMissingTTL, true, "5s", "how long it is remembered that there is no such user"),
 		caddyfile.Int("cache_size", &a.CacheSize, 1, "<number>", "10000", "how many users are kept"),
-	}
-}
-
-func (c *Config) serverTLSOption() caddyfile.Option {
-	return caddyfile.Option{
-		Name: "server_tls", Args: "[<mode>]", Default: "prefer",
-		Help:  "encryption towards the servers, libpq's sslmode: disable, prefer, require, verify-ca, verify-full",
-		Block: func() caddyfile.Options { return new(ServerTLSConfig).options() },
-		Parse: func(d *caddyfile.Dispenser, args []string) error {
-			c.ServerTLS = new(ServerTLSConfig)
-			if len(args) > 0 {
-				if _, ok := tlsModes[args[0]]; !ok {
-					return d.Errf("option %q: unknown mode %q: write disable, prefer, require, verify-ca or verify-full", "server_tls", args[0])
-				}
-				c.ServerTLS.Mode = args[0]
-			}
-			return c.ServerTLS.options().ParseBlock(d, "server_tls")
-		},
-	}
-}
-
-func (t *ServerTLSConfig) options() caddyfile.Options {
-	return caddyfile.Options{
-		caddyfile.String("ca", &t.CA, "<file>", "the system's", "certificates of the authorities to trust, PEM"),
-		caddyfile.String("server_name", &t.ServerName, "<name>", "host of the address", "name the certificates must bear"),
 	}
 }
 

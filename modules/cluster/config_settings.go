@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -33,7 +30,8 @@ func (c *Config) Settings(ctx caddy.Context, name string, policy any) (*Settings
 func (c *Config) resolve(ctx caddy.Context) (*Settings, error) {
 	s := newSettings()
 	for _, part := range []func(*Settings) error{
-		c.resolveBackends, c.resolveCredentials, c.resolveAuth, c.resolveTLS,
+		c.resolveBackends, c.resolveCredentials, c.resolveAuth,
+		func(s *Settings) error { return c.resolveTLS(ctx, s) },
 		c.resolvePool, c.resolveLimits, c.resolveMonitor, c.resolveHealth,
 		func(s *Settings) error { return c.loadGuests(ctx, s) },
 	} {
@@ -201,84 +199,4 @@ func (s *Settings) addUser(name string, u user) {
 		s.users = make(map[string]user)
 	}
 	s.users[name] = u
-}
-
-// tlsModes are libpq's words.
-var tlsModes = map[string]TLSMode{
-	"disable": TLSDisable, "prefer": TLSPrefer, "require": TLSRequire, "verify-ca": TLSVerifyCA, "verify-full": TLSVerifyFull,
-}
-
-func (c *Config) resolveTLS(s *Settings) (err error) {
-	if err := durations(duration{"keep_alive", c.KeepAlive, true, &s.server.keepAlive}); err != nil {
-		return err
-	}
-	t := c.ServerTLS
-	if t == nil {
-		return nil
-	}
-	mode, ok := tlsModes[t.Mode]
-	switch {
-	case t.Mode == "" && (t.CA != "" || t.ServerName != ""):
-		mode = TLSVerifyFull
-	case t.Mode == "":
-		mode = TLSPrefer
-	case !ok:
-		return fmt.Errorf("server_tls: unknown mode %q: write disable, prefer, require, verify-ca or verify-full", t.Mode)
-	case t.CA != "" && (mode == TLSDisable || mode == TLSPrefer):
-		return fmt.Errorf("server_tls %s does not verify anything: write verify-full, or remove ca", t.Mode)
-	}
-	s.server.mode = mode
-	if s.server.serverName, err = replace(t.ServerName); t.ServerName != "" && err != nil {
-		return fmt.Errorf("server_tls: server_name: %w", err)
-	}
-	if t.CA != "" {
-		path, err := replace(t.CA)
-		if err != nil {
-			return fmt.Errorf("server_tls: ca: %w", err)
-		}
-		pem, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("server_tls: ca: %w", err)
-		}
-		s.server.ca = string(pem)
-	}
-	s.server.tls, err = s.server.config()
-	return err
-}
-
-// config makes the TLS configuration of the mode.
-func (s *serverSettings) config() (*tls.Config, error) {
-	if s.mode == TLSDisable {
-		return nil, nil // no TLS at all
-	}
-	var roots *x509.CertPool // nil: the system's
-	if s.ca != "" {
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM([]byte(s.ca)) {
-			return nil, errors.New("server_tls: ca: the file has no certificate in PEM form")
-		}
-	}
-	config := unverified()
-	config.ServerName = s.serverName
-	switch {
-	case s.mode == TLSVerifyFull:
-		config.InsecureSkipVerify = false
-		config.RootCAs = roots
-	case s.mode == TLSVerifyCA, s.mode == TLSRequire && roots != nil: // as libpq
-		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
-	}
-	return config, nil
-}
-
-// verifyChain checks that the certificate was signed by a trusted authority,
-// whatever name it bears.
-func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range state.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	if _, err := state.PeerCertificates[0].Verify(opts); err != nil {
-		return fmt.Errorf("verify server certificate: %w", err)
-	}
-	return nil
 }

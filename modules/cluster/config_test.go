@@ -186,7 +186,7 @@ func TestWrongCaddyfilesAreRefusedWithTheRemedy(t *testing.T) {
 		"auth user a b\nauth user a c":       `auth user "a" is given twice`,
 		"auth query\nauth query":             "only auth user may be repeated",
 		"auth query\nauth user a b":          "only auth user may be repeated",
-		"server_tls always":                  "write disable, prefer",
+		"server_tls always":                  "write disable, allow, prefer",
 		"consistency some":                   `unknown value "some"`,
 		"breaker wild":                       `unknown module "wild"`,
 		"breaker consecutive {\nlimit 1\n}":  `unknown option "limit"`,
@@ -245,7 +245,7 @@ func TestWrongConfigurationsAreRefusedWithTheRemedy(t *testing.T) {
 		"a literal user password": {
 			func(c *Config) { c.Auth = &AuthConfig{Mode: "user", Users: map[string]string{"a": "b"}} }, "auth user a: a literal password",
 		},
-		"an unknown TLS mode": {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "tls"} }, "write disable, prefer"},
+		"an unknown TLS mode": {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "tls"} }, "write disable, allow, prefer"},
 		"a CA nobody checks":  {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "prefer", CA: file} }, "write verify-full, or remove ca"},
 		"a CA that is none":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file} }, "no certificate in PEM form"},
 		"a CA that is away":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file + "x"} }, "server_tls: ca"},

@@ -54,27 +54,49 @@ type link struct {
 	broken bool
 }
 
-// connect opens a connection, logs in and reads until ReadyForQuery.
+// connect opens a connection, logs in and reads until ReadyForQuery. Where the mode
+// leaves encryption open, a server that does not let the user in one way is tried
+// the other way, as libpq does.
 func (b *Backend) connect(
 	ctx context.Context, server *serverSettings, params []pgwire.Param, secret pgauth.Secret, readBuffer, writeBuffer int,
 ) (*link, error) {
-	conn, err := b.open(ctx, server)
+	attempt := func(encrypt bool) (*link, error) {
+		conn, err := b.open(ctx, server, encrypt)
+		if err != nil {
+			return nil, err
+		}
+		l := &link{conn: conn, r: pgwire.NewReader(conn, nil, readBuffer), w: pgwire.NewWriter(conn, writeBuffer)}
+		return l, b.enter(ctx, l, params, secret)
+	}
+	encrypt := server.mode != TLSAllow
+	l, err := attempt(encrypt)
+	if err != nil && l != nil && ctx.Err() == nil && server.otherWay(l.conn, err) {
+		var second error
+		if l, second = attempt(!encrypt); second != nil {
+			return nil, fmt.Errorf("%w (the other way: %w)", err, second)
+		}
+		return l, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, r: pgwire.NewReader(conn, nil, readBuffer), w: pgwire.NewWriter(conn, writeBuffer)}
-	done := watch(ctx, conn)
-	err = l.login(params, secret)
+	return l, nil
+}
+
+// enter logs in; the connection is closed when that fails.
+func (b *Backend) enter(ctx context.Context, l *link, params []pgwire.Param, secret pgauth.Secret) error {
+	done := watch(ctx, l.conn)
+	err := l.login(params, secret)
 	if ended := done(); ended != nil && err == nil {
 		err = ended
 	} else if ended != nil {
 		err = fmt.Errorf("%w (%w)", ended, err)
 	}
 	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("log in at backend %s as %s: %w", b.name, params[0].Value, err)
+		_ = l.conn.Close()
+		return fmt.Errorf("log in at backend %s as %s: %w", b.name, params[0].Value, err)
 	}
-	return l, nil
+	return nil
 }
 
 // login sends the startup message, whose first parameter is the user, proves the
@@ -121,13 +143,14 @@ func (l *link) login(params []pgwire.Param, secret pgauth.Secret) error {
 	}
 }
 
-// open dials the backend and encrypts the connection as the settings want it.
-func (b *Backend) open(ctx context.Context, server *serverSettings) (net.Conn, error) {
+// open dials the backend and encrypts the connection as the settings want it;
+// encrypt is the choice where they leave one.
+func (b *Backend) open(ctx context.Context, server *serverSettings, encrypt bool) (net.Conn, error) {
 	conn, err := b.dialRaw(ctx, server)
 	if err != nil {
 		return nil, err
 	}
-	if server.mode == TLSDisable || conn.RemoteAddr().Network() == "unix" {
+	if server.mode == TLSDisable || !encrypt || isUnix(conn) {
 		return conn, nil
 	}
 	encrypted, err := b.startTLS(ctx, conn, server)
@@ -164,7 +187,8 @@ func (b *Backend) dialRaw(ctx context.Context, server *serverSettings) (net.Conn
 // server closes it: the signal has been sent then. See
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS.
 func (b *Backend) cancel(ctx context.Context, pid uint32, key []byte) error {
-	conn, err := b.open(ctx, &b.settings().server)
+	server := &b.settings().server
+	conn, err := b.open(ctx, server, server.mode != TLSAllow)
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)
 	}

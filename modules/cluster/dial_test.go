@@ -2,21 +2,12 @@ package cluster
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,137 +167,6 @@ func TestADialIsBounded(t *testing.T) {
 		if _, err := b.Dial(ctx, alice); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("mode %d: error is %v", mode, err)
 		}
-	}
-}
-
-// authority signs certificates for a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  string
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert: cert, key: key, pem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
-}
-
-// issue makes a certificate for a name.
-func (a *authority) issue(t *testing.T, name string) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func TestEncryptionTowardsServers(t *testing.T) {
-	ours, foreign := newAuthority(t), newAuthority(t)
-	cert := ours.issue(t, "db.example")
-	var encrypted atomic.Bool
-	withTLS := serve(t, "tcp", func(c net.Conn) {
-		var first [8]byte
-		if _, err := io.ReadFull(c, first[:]); err != nil {
-			return
-		}
-		if string(first[:]) != string(sslRequest) {
-			encrypted.Store(false)
-			postgres(&headed{Conn: c, head: first[:]})
-			return
-		}
-		write(c, "S")
-		secure := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
-		if secure.HandshakeContext(t.Context()) == nil {
-			encrypted.Store(true)
-			postgres(secure)
-		}
-	})
-	withoutTLS := serve(t, "tcp", func(c net.Conn) {
-		encrypted.Store(false)
-		postgres(c)
-	})
-	broken := serve(t, "tcp", func(c net.Conn) {
-		var first [8]byte
-		if _, err := io.ReadFull(c, first[:]); err != nil {
-			return
-		}
-		if string(first[:]) == string(sslRequest) {
-			write(c, "Sno handshake at all, and then the end of it")
-			return
-		}
-		encrypted.Store(false)
-		postgres(&headed{Conn: c, head: first[:]})
-	})
-	const clear, secret, refused = "clear", "encrypted", "refused"
-	for _, test := range []struct {
-		name             string
-		address          string
-		mode, ca, server string
-		want             string
-	}{
-		{"disable", withTLS, "disable", "", "", clear},
-		{"prefer", withTLS, "prefer", "", "", secret},
-		{"prefer without TLS", withoutTLS, "prefer", "", "", clear},
-		{"prefer with broken TLS", broken, "prefer", "", "", clear},
-		{"require", withTLS, "require", "", "", secret},
-		{"require without TLS", withoutTLS, "require", "", "", refused},
-		{"require with broken TLS", broken, "require", "", "", refused},
-		{"require with the CA", withTLS, "require", ours.pem, "", secret},
-		{"require with another CA", withTLS, "require", foreign.pem, "", refused},
-		{"verify-ca", withTLS, "verify-ca", ours.pem, "", secret},
-		{"verify-ca of another CA", withTLS, "verify-ca", foreign.pem, "", refused},
-		{"verify-ca of the system", withTLS, "verify-ca", "", "", refused},
-		{"verify-full", withTLS, "verify-full", ours.pem, "db.example", secret},
-		{"verify-full of another name", withTLS, "verify-full", ours.pem, "other.example", refused},
-		{"verify-full of the address", withTLS, "verify-full", ours.pem, "", refused},
-		{"verify-full of another CA", withTLS, "verify-full", foreign.pem, "db.example", refused},
-		{"verify-full without TLS", withoutTLS, "verify-full", ours.pem, "", refused},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			server := serverSettings{mode: tlsModes[test.mode], ca: test.ca, serverName: test.server}
-			var err error
-			if server.tls, err = server.config(); err != nil {
-				t.Fatal(err)
-			}
-			b := backendAt(t, test.address, func(s *Settings) { s.server = server })
-			conn, err := b.Acquire(t.Context(), alice)
-			got := refused
-			if err == nil {
-				got = clear
-				if encrypted.Load() {
-					got = secret
-				}
-				conn.Close()
-			}
-			if got != test.want {
-				t.Errorf("the connection is %s (%v), want %s", got, err, test.want)
-			}
-		})
 	}
 }
 

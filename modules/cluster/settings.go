@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"crypto/tls"
 	"maps"
 	"time"
 
@@ -160,19 +159,11 @@ type TLSMode uint8
 const (
 	TLSPrefer     TLSMode = iota // encrypted if the server can, unverified
 	TLSDisable                   // never encrypted
+	TLSAllow                     // encrypted if the server wants it, unverified
 	TLSRequire                   // encrypted, unverified unless a CA is given
 	TLSVerifyCA                  // the certificate is signed by the CA
 	TLSVerifyFull                // and names the server
 )
-
-// serverSettings say how a backend is dialled.
-type serverSettings struct {
-	mode       TLSMode
-	serverName string      // to be verified; empty: the host of the address
-	ca         string      // contents of the CA file; empty: the system's
-	tls        *tls.Config // complete but for the server name; nil with TLSDisable
-	keepAlive  time.Duration
-}
 
 // login is the cluster's own account on the backends.
 type login struct {
@@ -193,11 +184,6 @@ type verifySettings struct {
 	timeout         time.Duration
 	ttl, missingTTL time.Duration
 	size            int
-}
-
-// same tells whether connections made under s are as good as new ones under o.
-func (s *serverSettings) same(o *serverSettings) bool {
-	return s.mode == o.mode && s.serverName == o.serverName && s.ca == o.ca
 }
 
 // sameLogin tells whether a connection of our own account made under s may go on
@@ -250,9 +236,4 @@ func newSettings() *Settings {
 			ttl: time.Minute, missingTTL: 5 * time.Second, size: 10_000,
 		},
 	}
-}
-
-// unverified is TLS that believes every certificate.
-func unverified() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // libpq's prefer and require
 }
