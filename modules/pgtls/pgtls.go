@@ -44,7 +44,7 @@ func LoadKeyPair(certificate, key string, failed func(error)) (*KeyPair, error) 
 	k.failed = failed
 	k.read = func() (*tls.Certificate, error) {
 		for i, file := range k.files {
-			if _, err := os.Stat(file); err != nil {
+			if _, err := os.ReadFile(file); err != nil { // which of the two, says only this
 				return nil, fmt.Errorf("read %s: %w", [...]string{"certificate", "key"}[i], err)
 			}
 		}

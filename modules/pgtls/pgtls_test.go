@@ -106,8 +106,8 @@ func TestWhatIsNoKeyPairIsRefused(t *testing.T) {
 	one, oneKey := issue(t, a, pgtest.Certificate{Name: "one"})
 	_, twoKey := issue(t, a, pgtest.Certificate{Name: "two"})
 	for name, test := range map[string]struct{ certificate, key, want string }{
-		"no certificate":   {one + "x", oneKey, "read certificate: stat"},
-		"no key":           {one, oneKey + "x", "read key: stat"},
+		"no certificate":   {one + "x", oneKey, "read certificate: open"},
+		"no key":           {one, oneKey + "x", "read key: open"},
 		"another's key":    {one, twoKey, "private key does not match"},
 		"the wrong way up": {oneKey, one, "write a certificate in PEM form"},
 	} {

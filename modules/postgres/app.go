@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/routing"
@@ -37,8 +38,12 @@ type App struct {
 	// Default: 8s.
 	GracePeriod caddy.Duration `json:"grace_period,omitempty"`
 
-	logger *zap.Logger
-	parts  map[string]*part
+	logger  *zap.Logger
+	parts   map[string]*part
+	managed struct { // what the handlers want certificates for
+		app   *caddytls.TLS
+		names map[string]struct{}
+	}
 }
 
 // part is what an app keeps for one cluster.
@@ -110,8 +115,14 @@ func loadPolicy(ctx caddy.Context, cfg *cluster.Config) (any, error) {
 	return guest, nil
 }
 
-// Start puts the settings in force.
+// Start puts the settings in force, and has the certificates of the listeners
+// managed.
 func (a *App) Start() error {
+	if a.managed.app != nil {
+		if err := a.managed.app.Manage(a.managed.names); err != nil {
+			return fmt.Errorf("manage certificates: %w", err)
+		}
+	}
 	warm(a.logger)
 	for name, p := range a.parts {
 		p.claim = p.cluster.Claim(p.settings)

@@ -61,7 +61,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "layer4.handlers.postgres", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision finds the cluster and reads the certificate.
+// Provision finds the cluster and prepares the certificate.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	if h.Cluster == "" {
@@ -92,10 +92,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		LoginTimeout: orDefault(time.Duration(h.LoginTimeout), defaultLoginTimeout),
 	}
 	if h.TLS != nil {
-		if h.options.TLS, err = h.TLS.config(); err != nil {
+		if err := h.TLS.options(ctx, app.(*App), h.options); err != nil {
 			return err
 		}
-		h.options.RequireTLS = h.TLS.Require
+		if err := h.TLS.secret(p.settings); err != nil {
+			return err
+		}
 	}
 	h.cluster = registry.Reference(h.Cluster)
 	return nil
@@ -185,8 +187,13 @@ const refuseBuffer = 1 << 10
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
 //
 //	postgres <cluster> {
-//		tls           <certificate file> <key file> {
+//		tls           <certificate file> <key file> | [internal] <name>... {
 //			require [on|off]
+//			client_auth request|verify-ca|verify-full|cert <CA file>... {
+//				crl      <file>...
+//				name     cn|dn
+//				user_map <name> <user>
+//			}
 //		}
 //		route         auto|primary|replica
 //		login_timeout <duration>
