@@ -1,4 +1,4 @@
-//go:build !race
+//go:build !race && unix
 
 package pgwire
 
@@ -85,40 +85,55 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 }
 
-// The same over a real connection object, whose own reads and writes allocate nothing either.
-func TestATurnOverAPipeAllocatesNothing(t *testing.T) {
-	client, us := net.Pipe()
-	done := make(chan error, 1)
-	go func() { // echoes every frame
-		r, w := NewReader(us, nil, 1024), NewWriter(us, 1024)
-		for {
-			if _, _, err := r.Next(); err != nil {
-				done <- us.Close()
-				return
+// The same over real connections, whose own reads and writes allocate nothing either.
+func TestATurnAllocatesNothing(t *testing.T) {
+	for name, connect := range connections {
+		t.Run(name, func(t *testing.T) {
+			client, us := connect(t)
+			done := make(chan error, 1)
+			go func() { // echoes every frame
+				r, w := NewReader(us, nil, 1024), NewWriter(us, 1024)
+				for {
+					if _, _, err := r.Next(); err != nil {
+						done <- us.Close()
+						return
+					}
+					if err := errors.Join(r.Forward(w), w.Flush()); err != nil {
+						done <- err
+						return
+					}
+				}
+			}()
+			r, w := NewReader(client, nil, 1024), NewWriter(client, 1024)
+			per := testing.AllocsPerRun(500, func() {
+				w.Query("select 1")
+				if err := w.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := r.Next(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := r.Body(); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if per != 0 {
+				t.Errorf("%v allocations a turn", per)
 			}
-			if err := errors.Join(r.Forward(w), w.Flush()); err != nil {
-				done <- err
-				return
+			if err := errors.Join(client.Close(), <-done); err != nil {
+				t.Error(err)
 			}
-		}
-	}()
-	r, w := NewReader(client, nil, 1024), NewWriter(client, 1024)
-	per := testing.AllocsPerRun(500, func() {
-		w.Query("select 1")
-		if err := w.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := r.Next(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Body(); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if per != 0 {
-		t.Errorf("%v allocations a turn", per)
+		})
 	}
-	if err := errors.Join(client.Close(), <-done); err != nil {
-		t.Error(err)
-	}
+}
+
+// connections are the kinds of connection, both ends of each.
+var connections = map[string]func(testing.TB) (a, b net.Conn){
+	"a pipe":   func(testing.TB) (net.Conn, net.Conn) { return net.Pipe() },
+	"raw TCP":  func(t testing.TB) (net.Conn, net.Conn) { return sockets(t, "tcp") },
+	"raw Unix": func(t testing.TB) (net.Conn, net.Conn) { return sockets(t, "unix") },
+	"ordinary TCP": func(t testing.TB) (net.Conn, net.Conn) {
+		a, b := sockets(t, "tcp")
+		return ordinary{a}, ordinary{b}
+	},
 }

@@ -5,15 +5,16 @@ import (
 	"sync"
 )
 
-// maxPooled is the largest write buffer that is kept for reuse.
+// maxPooled is the largest buffer that is kept for reuse.
 const maxPooled = 1 << 20
 
-// block is a write buffer while nobody uses it. The pointer travels with the Writer so that giving it back
+// block is a buffer while nobody uses it. The pointer travels with the Reader or Writer so that giving it back
 // allocates nothing.
 type block struct{ b []byte }
 
-// blocks holds unused write buffers by the power of two of their size. Only Writers take from it: nobody borrows
-// from their buffers, so no bytes of one connection can show up on another.
+// blocks holds unused buffers by the power of two of their size. A buffer goes from one connection to another: whoever
+// keeps what a Reader has lent beyond its time would see bytes of somebody else. The race detector's builds overwrite
+// a buffer that is given back, so that tests notice.
 var blocks [32]sync.Pool
 
 // takeBlock returns an empty buffer for at least size bytes.
@@ -30,7 +31,16 @@ func takeBlock(size int) *block {
 
 // giveBlock takes a buffer back. The caller keeps no slice of it.
 func giveBlock(b *block) {
+	if poisons {
+		p := b.b[:cap(b.b)]
+		for i := range p {
+			p[i] = poison
+		}
+	}
 	if size := cap(b.b); size <= maxPooled {
 		blocks[bits.Len(uint(size-1))].Put(b)
 	}
 }
+
+// poison is no message type and no sensible length.
+const poison = 0xDB

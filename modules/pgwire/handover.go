@@ -29,6 +29,7 @@ func (r *Reader) Take() []byte {
 	p := append([]byte(nil), r.buf[r.r:r.w]...)
 	r.r, r.w = 0, 0
 	r.left, r.large, r.done = 0, nil, true
+	r.rest()
 	return p
 }
 
@@ -42,8 +43,8 @@ func (r *Reader) Reset(c net.Conn) error {
 		e.Detail = "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack."
 		return e
 	}
-	r.conn, r.err = c, nil
-	r.r, r.w = 0, 0
-	r.left, r.large = 0, nil
+	r.rest()
+	r.attach(c)
+	r.err, r.left, r.large = nil, 0, nil
 	return nil
 }

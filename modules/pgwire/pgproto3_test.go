@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -234,6 +235,67 @@ func TestOurStartupReadsWhatPgproto3Says(t *testing.T) {
 			}
 			if !reflect.DeepEqual(*got, tc.want) {
 				t.Errorf("got %#v, want %#v", *got, tc.want)
+			}
+		})
+	}
+}
+
+// plain hides that a connection is a socket, so that it is used by its own methods.
+type plain struct{ net.Conn }
+
+func TestPgproto3TalksToUsOverASocket(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"raw":      func(c net.Conn) net.Conn { return c },
+		"ordinary": func(c net.Conn) net.Conn { return plain{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			theirs, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer theirs.Close()
+			socket, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer socket.Close()
+			ours := wrap(socket)
+			r, w := pgwire.NewReader(ours, nil, 256), pgwire.NewWriter(ours, 256)
+			f := pgproto3.NewFrontend(theirs, theirs)
+			for _, n := range []int{0, 3, 250, 260, 5000} {
+				text := strings.Repeat("x", n)
+				f.SendQuery(&pgproto3.Query{String: text})
+				if err := f.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				if typ, _, err := r.Next(); err != nil || typ != pgwire.MsgQuery {
+					t.Fatalf("Next() = %q, %v", typ, err)
+				}
+				if body, err := r.Body(); err != nil || string(body) != text+"\x00" {
+					t.Fatalf("Body() = %d bytes, %v; want %d", len(body), err, n+1)
+				}
+				w.CommandComplete(text)
+				w.ReadyForQuery('I')
+				if err := w.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range []pgproto3.BackendMessage{&pgproto3.CommandComplete{CommandTag: []byte(text)}, &pgproto3.ReadyForQuery{TxStatus: 'I'}} {
+					got, err := f.Receive()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, ok := got.(*pgproto3.ReadyForQuery); !ok && n == 0 {
+						continue // an empty tag is no different from none
+					}
+					if !reflect.DeepEqual(got, want) {
+						t.Errorf("got %#v, want %#v", got, want)
+					}
+				}
 			}
 		})
 	}

@@ -7,10 +7,8 @@ import (
 	"net"
 )
 
-const (
-	maxEmptyReads = 100       // reads of nothing in a row before a broken net.Conn is given up
-	firstLarge    = 256 << 10 // first piece of memory for a body larger than the buffer; it grows as the body arrives
-)
+// firstLarge is the first piece of memory for a body larger than the buffer; it grows as the body arrives.
+const firstLarge = 256 << 10
 
 // Reader cuts a connection's bytes into frames. One goroutine at a time uses it; it does not own the
 // connection and never closes it.
@@ -20,6 +18,9 @@ const (
 //
 // Every method may be called again after a timeout (a net.Error whose Timeout is true) and goes on where it
 // stopped; no byte is lost.
+//
+// A plain TCP or Unix socket is read by system calls of our own, and every other connection by its Read. While a Reader
+// waits for a plain socket or for TLS with nothing read, it holds no buffer.
 type Reader struct {
 	// MaxFrame is the largest length word accepted, in bytes (default DefaultMaxFrame).
 	MaxFrame int
@@ -27,10 +28,13 @@ type Reader struct {
 	// Discard are not bound by it.
 	BodyLimit int
 
-	conn net.Conn
-	cap  int    // size of buf, which is allocated at the first read
-	buf  []byte // one buffer; buf[r:w] is read but not taken
-	r, w int
+	conn  net.Conn
+	raw   raw    // the socket itself, when conn is a plain one
+	cap   int    // size of buf
+	block *block // where buf came from; nil when nothing is held
+	buf   []byte // one buffer; buf[r:w] is read but not taken
+	r, w  int
+	first [headerLen]byte // what wakes a read that holds no buffer and is not raw
 
 	// The current frame. The body byte at buf[r] has the offset size-left.
 	typ      byte
@@ -54,12 +58,12 @@ func NewReader(c net.Conn, buffered []byte, size int) *Reader {
 	r := &Reader{
 		MaxFrame:  DefaultMaxFrame,
 		BodyLimit: DefaultBodyLimit,
-		conn:      c,
 		cap:       max(size, minBuffer, len(buffered)),
 		done:      true,
 	}
+	r.attach(c)
 	if len(buffered) > 0 {
-		r.buf = make([]byte, r.cap)
+		r.take()
 		r.w = copy(r.buf, buffered)
 	}
 	return r
@@ -107,7 +111,7 @@ func (r *Reader) Body() ([]byte, error) {
 	if r.size > r.BodyLimit {
 		return nil, Errorf(CodeProgramLimitExceeded, "message of %d bytes exceeds the limit of %d bytes", r.size, r.BodyLimit)
 	}
-	if r.size <= len(r.buf) {
+	if r.size <= r.cap {
 		if r.w-r.r < r.size {
 			if err := r.need(r.size); err != nil {
 				return nil, unexpected(err)
@@ -127,7 +131,7 @@ func (r *Reader) Peek(k int) ([]byte, error) {
 	if r.done || r.at > 0 {
 		return nil, r.misuse()
 	}
-	if k = max(min(k, r.size), 0); k > len(r.buf) {
+	if k = max(min(k, r.size), 0); k > r.cap {
 		return nil, errPeek
 	}
 	if r.large != nil { // Body has begun to gather it
@@ -155,7 +159,7 @@ func (r *Reader) Forward(w *Writer) error {
 		return r.misuse()
 	}
 	if !r.headSent {
-		if r.at == 0 && r.large == nil && r.size <= len(r.buf) {
+		if r.at == 0 && r.large == nil && r.size <= r.cap {
 			return r.forwardWhole(w)
 		}
 		if w.err != nil {
@@ -312,31 +316,6 @@ func (r *Reader) need(k int) error {
 		}
 	}
 	return nil
-}
-
-// fill reads at least one byte into the free part of the buffer, once it has moved what is left to its head.
-//
-// It is the only place that reads from the connection and the only one that takes the buffer: an implementation
-// over the raw socket, with a buffer taken only while the socket is readable, replaces this method and nothing else.
-func (r *Reader) fill() error {
-	if r.buf == nil {
-		r.buf = make([]byte, r.cap)
-	}
-	if r.r > 0 {
-		r.w = copy(r.buf, r.buf[r.r:r.w])
-		r.r = 0
-	}
-	for range maxEmptyReads {
-		n, err := r.conn.Read(r.buf[r.w:])
-		r.w += n
-		if n > 0 {
-			return nil // an error that came with bytes comes again
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return io.ErrNoProgress
 }
 
 // misuse returns the error of a call that finds no frame.

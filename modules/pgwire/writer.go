@@ -16,9 +16,11 @@ var errFrameTooLong = errors.New("pgwire: frame is longer than the protocol allo
 // for frames larger than its size. The first error is kept: from then on everything collected is dropped, and Flush
 // and Err return it as *WriteError. A buffer is held only while something is collected.
 //
-// Its methods copy what they are given.
+// Its methods copy what they are given. A plain TCP or Unix socket is written by system calls of our own, and every
+// other connection by its Write.
 type Writer struct {
 	conn  net.Conn
+	raw   raw // the socket itself, when conn is a plain one
 	size  int
 	block *block // where buf came from; nil when nothing is held
 	buf   []byte // collected, unsent
@@ -26,6 +28,8 @@ type Writer struct {
 	start int    // offset in buf of the length word of the frame being built
 	sent  int64
 	err   error
+
+	writing bool // a write has not returned
 }
 
 // NewWriter returns a Writer to c that collects up to size bytes (16 KiB when size is not positive, never
@@ -34,7 +38,18 @@ func NewWriter(c net.Conn, size int) *Writer {
 	if size <= 0 {
 		size = defaultSize
 	}
-	return &Writer{conn: c, size: max(size, minBuffer)}
+	w := &Writer{size: max(size, minBuffer)}
+	w.attach(c)
+	return w
+}
+
+// attach makes c the connection to write to.
+func (w *Writer) attach(c net.Conn) {
+	w.conn = c
+	w.raw = rawOf(c)
+	if w.raw.conn != nil {
+		w.raw.try = w.transmit
+	}
 }
 
 // Frame adds a whole frame.
@@ -143,6 +158,9 @@ func (w *Writer) Err() error { return w.err }
 // Len returns how many bytes are collected and unsent.
 func (w *Writer) Len() int { return len(w.buf) }
 
+// Idle tells whether nothing is collected and no write is under way: only then the connection can go to somebody else.
+func (w *Writer) Idle() bool { return len(w.buf) == 0 && !w.writing }
+
 // Truncate drops what was collected beyond the first n bytes: n is a former Len, and Sent is what it was then.
 // Bytes that end a frame of which the socket already has the head stay.
 func (w *Writer) Truncate(n int) {
@@ -158,7 +176,8 @@ func (w *Writer) Sent() int64 { return w.sent }
 // Reset writes to c from now on. What is collected is dropped, the error forgotten and Sent begins at 0.
 func (w *Writer) Reset(c net.Conn) {
 	w.drop()
-	w.conn, w.sent, w.err = c, 0, nil
+	w.attach(c)
+	w.sent, w.err = 0, nil
 }
 
 // open reserves the length word of a frame at the end of what is collected.
@@ -228,12 +247,18 @@ func (w *Writer) fail(err error) {
 	w.drop()
 }
 
-// write hands p to the connection.
-//
-// It is the only place that writes: an implementation over the raw socket replaces this method and nothing else.
+// write hands p to the connection. It is the only place that writes.
 func (w *Writer) write(p []byte) {
 	w.sent += int64(len(p))
-	if _, err := w.conn.Write(p); err != nil {
+	w.writing = true
+	var err error
+	if w.raw.conn != nil {
+		err = w.writeRaw(p)
+	} else {
+		_, err = w.conn.Write(p)
+	}
+	w.writing = false
+	if err != nil {
 		w.fail(err)
 	}
 }
