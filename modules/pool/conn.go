@@ -88,8 +88,8 @@ func NewConn(c net.Conn, r *pgwire.Reader, w *pgwire.Writer, id Identity, pid ui
 }
 
 // Release ends the lease and gives the connection back; the holder forgets it. A connection that is not certainly
-// clean is closed. Calling it twice is harmless until the connection has been lent again; where that can happen,
-// release through a Lease.
+// clean is closed, and so is one on which a write has not returned yet. Calling it twice is harmless until the
+// connection has been lent again; where that can happen, release through a Lease.
 func (c *Conn) Release() {
 	c.guard.Lock()
 	if c.state != stateLeased {
@@ -159,7 +159,7 @@ func (s *Set) unfit(c *Conn, now time.Time) reason {
 		return reasonTainted
 	case c.status != 'I':
 		return reasonStatus
-	case c.R.Buffered() > 0 || c.W.Len() > 0:
+	case c.R.Buffered() > 0 || !c.W.Idle():
 		return reasonPending
 	case s.mu.closed:
 		return reasonShutdown
@@ -196,7 +196,7 @@ func (c *Conn) Close() {
 
 // shut says goodbye where that is possible and closes the socket. The caller has detached the connection.
 func (c *Conn) shut() {
-	if c.status != 0 && c.ear.heard != heardEnd && c.W.Err() == nil && c.W.Len() == 0 {
+	if c.status != 0 && c.ear.heard != heardEnd && c.W.Err() == nil && c.W.Idle() {
 		if c.nc.SetWriteDeadline(time.Now().Add(terminateWait)) == nil {
 			c.W.Terminate()
 			_ = c.W.Flush() // the connection is closed either way

@@ -86,6 +86,7 @@ func (p *pool) unused() bool {
 func (p *pool) park(c *Conn) {
 	c.become(stateIdle)
 	c.fresh = false
+	c.R.Rest()
 	p.idle.pushFront(c)
 }
 
