@@ -23,6 +23,9 @@ func (w *Writer) report(typ byte, e *Error, unset string) {
 	if e.Hint != "" {
 		w.field('H', e.Hint)
 	}
+	if e.Routine != "" {
+		w.field('R', e.Routine)
+	}
 	w.Byte(0)
 	w.End()
 }

@@ -32,6 +32,7 @@ type Error struct {
 	Message  string // primary text, one line
 	Detail   string // optional
 	Hint     string // optional
+	Routine  string // optional: the server's function that raises it, by which drivers know some; ParseError leaves it in Raw
 	Fatal    bool   // severity FATAL or PANIC: the sender closes the connection after it
 
 	// Raw is the body as received, owned by the Error, with the fields that are not kept apart (position,
