@@ -99,4 +99,3 @@ func TestAnotherGoroutineWakes(t *testing.T) {
 		}
 	}
 }
-
