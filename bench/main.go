@@ -10,8 +10,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,47 +89,143 @@ func main() {
 }
 
 // run does what the command line says: results go to out, what happens meanwhile to log.
-func run(ctx context.Context, args []string, out, log io.Writer) error {
+func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	s, err := parse(args, log)
 	if err != nil {
 		return err
 	}
-	return showRig(ctx, s, out, log)
-}
-
-// showRig starts one of each and waits.
-func showRig(ctx context.Context, s settings, out, log io.Writer) (err error) {
-	r, err := rig.Start(ctx, rig.Options{Replicas: 2, Scale: 10, Caddy: s.caddy, Log: log})
-	if err != nil {
+	if err := rig.RaiseFileLimit(s.files()); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	one, three := []string{r.Primary()}, append([]string{r.Primary()}, r.Replicas()...)
-	peers := []*rig.Peer{r.Direct()}
-	for _, start := range []func() (*rig.Peer, error){
-		func() (*rig.Peer, error) { return r.PgBouncer(ctx, false) },
-		func() (*rig.Peer, error) { return r.PgBouncer(ctx, true) },
-		func() (*rig.Peer, error) { return r.HAProxy(ctx, r.Replicas()) },
-		func() (*rig.Peer, error) { return r.Pgpool(ctx) },
-		func() (*rig.Peer, error) { return r.Fairway(ctx, rig.FairwayOptions{Backends: one}) },
-		func() (*rig.Peer, error) { return r.Fairway(ctx, rig.FairwayOptions{Backends: three}) },
-		func() (*rig.Peer, error) { return r.Fairway(ctx, rig.FairwayOptions{Backends: one, Secure: true}) },
-	} {
-		p, err := start()
+	b := &bench{settings: s, log: log, load: loadAverage()}
+	options := rig.Options{Replicas: 2, Scale: 10, Caddy: s.caddy, Log: io.Discard}
+	if s.smoke {
+		options.Scale = 1
+	}
+	if s.manyAddresses() {
+		options.Listen = addresses(loopbacks)
+	}
+	if b.rig, err = rig.Start(ctx, options); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.rig.Close()) }()
+	if s.rig {
+		return b.show(ctx, out)
+	}
+	return b.report(ctx, out)
+}
+
+// show starts one of each and waits.
+func (b *bench) show(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "%-16s %-10s %s\n", "", direct, b.rig.Primary())
+	for _, s := range []scene{one, three, secure} {
+		peers, err := enter(ctx, b.rig, s)
 		if err != nil {
 			return err
 		}
-		peers = append(peers, p)
+		for _, name := range []string{pgbouncer, pgpool, haproxy, fairway} {
+			if p := peers[name]; p != nil {
+				fmt.Fprintf(out, "%-16s %-10s %-16s pid %-6d admin %s\n", s, p.Name, p.Addr, p.PID(), p.Admin)
+			}
+		}
 	}
-	for i, what := range []string{
-		"one node, no password", "one node, no password", "one node, SCRAM", "the replicas", "three nodes",
-		"one node, no password", "three nodes, no password", "one node, SCRAM",
-	} {
-		p := peers[i]
-		fmt.Fprintf(out, "%-10s %-16s pid %-6d admin %-16s %s\n", p.Name, p.Addr, p.PID(), p.Admin, what)
-	}
-	fmt.Fprintf(out, "\npgbench -n -S -h HOST -p PORT -U %s %s\nor -U %s with PGPASSWORD=%q. Ctrl-C ends everything.\n",
+	fmt.Fprintf(out, "\npgbench -n -S -h HOST -p PORT -U %s %s\nwhere SCRAM is asked for: -U %s with PGPASSWORD=%q. Ctrl-C ends everything.\n",
 		rig.User, rig.Database, rig.Secure, rig.Password)
 	<-ctx.Done()
 	return nil
+}
+
+// report measures what was asked for and tells it.
+func (b *bench) report(ctx context.Context, out io.Writer) error {
+	began := time.Now()
+	sections, plots := make(map[string]string), make(map[string]string)
+	var outcomes []outcome
+	if !b.scale {
+		var err error
+		if outcomes, err = b.compare(ctx, sections, plots); err != nil {
+			return err
+		}
+	}
+	if b.scale || b.full || b.smoke {
+		if err := b.measureScale(ctx, sections, plots); err != nil {
+			return err
+		}
+	}
+	sections["machine"] = b.describeMachine(ctx, began)
+	if b.scale {
+		sections["scale-machine"] = sections["machine"]
+		delete(sections, "machine")
+	} else if b.full {
+		sections["scale-machine"] = "Measured in the same run as the tables above."
+	}
+	for _, name := range []string{"machine", "scale-machine", "goals", "cells", "memory", "scale"} {
+		if text := sections[name]; text != "" {
+			fmt.Fprintf(out, "%s\n\n", strings.TrimSpace(text))
+		}
+	}
+	if b.page != "" {
+		if err := publish(b.page, sections, plots); err != nil {
+			return err
+		}
+	}
+	return b.check(outcomes)
+}
+
+// compare measures Fairway beside the others.
+func (b *bench) compare(ctx context.Context, sections, plots map[string]string) ([]outcome, error) {
+	chosen, err := b.chosen()
+	if err != nil {
+		return nil, err
+	}
+	found, err := b.measureCells(ctx, chosen)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := judge(found)
+	sections["cells"] = cellTable(chosen, found)
+	maps.Copy(plots, cellPlots(chosen, found))
+	if b.only == "" {
+		clients, rounds := 5000, 3
+		if b.smoke {
+			clients, rounds = 200, 1
+		}
+		weights, err := b.measureMemory(ctx, clients, rounds)
+		if err != nil {
+			return nil, err
+		}
+		sections["memory"] = memoryTable(clients, weights)
+		outcomes = append(outcomes, memoryOutcome(weights)...)
+	}
+	if b.only == "" && !b.smoke {
+		counted, err := b.countAllocations(ctx)
+		if err != nil {
+			return nil, err
+		}
+		outcomes = append(outcomes, counted...)
+	}
+	sections["goals"] = goalTable(outcomes)
+	return outcomes, nil
+}
+
+// check returns an error that names the gates that fail. A smoke test has none: a moment on a busy machine says nothing.
+func (b *bench) check(outcomes []outcome) error {
+	var errs []error
+	for _, o := range outcomes {
+		if !b.smoke && !o.holds() {
+			errs = append(errs, fmt.Errorf("gate %s fails: %s: %s, want %s", o.id, o.text, spread(o.figure), o.bound(o.gate)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// files is how many files must be open at once, here and in a proxy: as many as there are clients, and some.
+func (s settings) files() uint64 {
+	switch {
+	case s.smoke:
+		return 1000
+	case s.scale || s.full:
+		return mostIdle + 500
+	default:
+		return 6000
+	}
 }
