@@ -185,8 +185,10 @@ type ServerTLSConfig struct {
 
 // PoolConfig are the limits of the server connections of each backend.
 type PoolConfig struct {
-	// Mode is how long a session holds a server connection: "transaction".
-	// Default: transaction.
+	// Mode is how long a session holds a server connection: "transaction" (until
+	// its transaction ends) or "session" (from its first statement until the client
+	// leaves: everything runs on the primary). It holds for sessions that begin
+	// after a reload. Default: transaction.
 	Mode string `json:"mode,omitempty"`
 
 	// Size is the number of server connections for one user and database on one

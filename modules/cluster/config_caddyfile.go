@@ -186,7 +186,7 @@ func (a *AuthConfig) options() caddyfile.Options {
 
 func (p *PoolConfig) options() caddyfile.Options {
 	return caddyfile.Options{
-		caddyfile.Enum("mode", &p.Mode, []string{PoolTransaction.String()}, "transaction", "how long a session holds a server connection"),
+		PoolModeOption("mode", &p.Mode, "transaction", "how long a session holds a server connection: until its transaction ends, or until the client leaves"),
 		caddyfile.Int("size", &p.Size, 1, "<number>", "20", "server connections for one user and database on one backend"),
 		intOrOff("max_server_connections", &p.MaxServerConnections, "80", "server connections to one backend, over all pools"),
 		span("max_lifetime", &p.MaxLifetime, true, "1h", "age at which a server connection is closed, give or take 10 %"),
@@ -227,6 +227,20 @@ func (h *HealthConfig) options() caddyfile.Options {
 
 // off is the value of the fields for which 0 is the default.
 const off = -1
+
+// PoolModeOption is an option whose value is a pool mode.
+func PoolModeOption(name string, dst *string, def, help string) caddyfile.Option {
+	o := caddyfile.Enum(name, dst, []string{PoolTransaction.String(), PoolSession.String()}, def, help)
+	parse := o.Parse
+	o.Parse = func(d *caddyfile.Dispenser, args []string) error {
+		if len(args) == 1 && args[0] == "statement" {
+			_, err := ParsePoolMode(args[0])
+			return d.Errf("option %q: %w", name, err)
+		}
+		return parse(d, args)
+	}
+	return o
+}
 
 // span is an option whose value is a time. Where it can be switched off, off and
 // 0s do so; elsewhere 0s is refused.

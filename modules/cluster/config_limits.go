@@ -70,9 +70,11 @@ func (c *Config) resolvePool(s *Settings) error {
 	if p == nil {
 		return nil
 	}
-	if p.Mode != "" && p.Mode != PoolTransaction.String() {
-		return fmt.Errorf("pool: unknown mode %q: write transaction", p.Mode)
+	mode, err := ParsePoolMode(p.Mode)
+	if err != nil {
+		return fmt.Errorf("pool: mode: %w", err)
 	}
+	s.PoolMode = mode
 	s.Pool.MaxServerConnections = max(orDefault(p.MaxServerConnections, s.Pool.MaxServerConnections), 0)
 	return errors.Join(
 		counts(

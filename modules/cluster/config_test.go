@@ -250,7 +250,7 @@ func TestWrongConfigurationsAreRefusedWithTheRemedy(t *testing.T) {
 		"a CA that is none":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file} }, "no certificate in PEM form"},
 		"a CA that is away":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file + "x"} }, "server_tls: ca"},
 		"a consistency":       {func(c *Config) { c.Consistency = "some" }, "write session, strong or eventual"},
-		"a pool mode":         {func(c *Config) { c.Pool = &PoolConfig{Mode: "session"} }, "pool: unknown mode"},
+		"a pool mode":         {func(c *Config) { c.Pool = &PoolConfig{Mode: "statement"} }, "pool: mode: pool mode statement is not built"},
 		"a negative pool":     {func(c *Config) { c.Pool = &PoolConfig{Size: -1} }, "pool: size is negative"},
 		"a part above 1":      {func(c *Config) { c.Pool = &PoolConfig{MaxPinned: 2} }, "pool: max_pinned is 2"},
 		"a negative time":     {func(c *Config) { c.Monitor = &MonitorConfig{Interval: -5} }, "monitor: interval is negative"},

@@ -140,17 +140,6 @@ func ParseConsistency(s string) (Consistency, bool) {
 	return 0, false
 }
 
-// PoolMode is how long a session holds a server connection.
-type PoolMode uint8
-
-// The pool modes.
-const (
-	PoolTransaction PoolMode = iota // until the transaction ends
-)
-
-// String returns the word of the configuration.
-func (PoolMode) String() string { return "transaction" }
-
 // TLSMode is libpq's sslmode, see
 // https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION.
 type TLSMode uint8

@@ -43,6 +43,11 @@ type Handler struct {
 	// "primary" or "replica" (a read-only port). Default: auto.
 	Route string `json:"route,omitempty"`
 
+	// PoolMode is how long a session of this listener holds a server connection:
+	// "transaction" or "session", see the pool of the cluster. Default: the
+	// cluster's.
+	PoolMode string `json:"pool_mode,omitempty"`
+
 	// LoginTimeout bounds the time from connecting to being logged in. Default:
 	// 1m.
 	LoginTimeout caddy.Duration `json:"login_timeout,omitempty"`
@@ -90,6 +95,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.options = &session.Options{
 		Cluster: p.cluster, Route: route, Logger: h.logger, MaxSessions: h.MaxSessions,
 		LoginTimeout: orDefault(time.Duration(h.LoginTimeout), defaultLoginTimeout),
+	}
+	if h.PoolMode != "" {
+		mode, err := cluster.ParsePoolMode(h.PoolMode)
+		if err != nil {
+			return fmt.Errorf("pool_mode: %w", err)
+		}
+		h.options.PoolMode = &mode
 	}
 	if h.TLS != nil {
 		if err := h.TLS.options(ctx, app.(*App), h.options); err != nil {
@@ -196,6 +208,7 @@ const refuseBuffer = 1 << 10
 //			}
 //		}
 //		route         auto|primary|replica
+//		pool_mode     transaction|session
 //		login_timeout <duration>
 //		max_sessions  <number>
 //	}
@@ -217,6 +230,7 @@ func (h *Handler) Options() caddyfile.Options {
 		tlsOption(&h.TLS),
 		caddyfile.Enum("route", &h.Route, []string{"auto", "primary", "replica"}, "auto",
 			"where statements run; auto: by what they do; replica: a read-only port"),
+		cluster.PoolModeOption("pool_mode", &h.PoolMode, "of the cluster", "how long a session holds a server connection"),
 		caddyfile.Duration("login_timeout", &h.LoginTimeout, "1m", "time from connecting to being logged in"),
 		caddyfile.Int("max_sessions", &h.MaxSessions, 0, "<number>", "0", "sessions of the process beyond which this listener refuses clients with 53300; 0: no limit"),
 	}

@@ -58,7 +58,7 @@ func errLost(class *pgsql.Class, lost *lostError) *pgwire.Error {
 // server says when it ends a connection.
 func errPinLost(pins pgsql.Effects, lost *lostError) *pgwire.Error {
 	e := pgwire.Fatalf(pgwire.CodeAdminShutdown, "terminating connection because the server connection it held is gone")
-	e.Detail = "Held for: " + pins.String() + "."
+	e.Detail = "Held for: " + pinNames(pins) + "."
 	if lost != nil && lost.last != nil {
 		e.Detail += " The server said: " + lost.last.Message
 	}

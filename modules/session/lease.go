@@ -143,8 +143,8 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	r := &s.route
 	r.Class = class
 	r.Route = s.opts.Route
-	if s.forced && r.Route == routing.TargetAuto {
-		r.Route = routing.TargetPrimary
+	if r.Route == routing.TargetAuto && (s.forced || s.whole || s.reported == nil && s.cluster.Topology().Primary != nil) {
+		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance
 	}
 	r.Mark = s.mark
 	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
@@ -241,6 +241,9 @@ func (s *Session) release() {
 // dropLease gives up a server connection whose state is not known or not wanted: it is closed.
 func (s *Session) dropLease(reason string) {
 	if !s.lease.held() {
+		return
+	}
+	if s.whole && s.recycle() {
 		return
 	}
 	if s.pins != 0 || !s.touched.none() || s.lease.conn.Status() != 'I' || !s.queue.empty() {

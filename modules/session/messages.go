@@ -163,7 +163,7 @@ func (s *Session) newStatement(name, sql, types []byte) *statement {
 		stmt.id = s.id<<24 | s.statements.next&(1<<24-1)
 		return stmt
 	}
-	if s.tx.shifted {
+	if s.tx.shifted || s.whole {
 		s.statements.next++
 		stmt.shared = ownName(s.id, s.statements.next)
 	} else {

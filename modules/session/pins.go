@@ -33,10 +33,10 @@ func (s *Session) pinned() *pinCount {
 
 // unpin says that nothing holds the connection any more.
 func (s *Session) unpin() {
-	if s.pins != 0 {
+	if s.pins != 0 && !s.whole {
 		s.pinned().add(-1)
-		s.pins = 0
 	}
+	s.pins = 0
 }
 
 // mayPin refuses a statement outside a transaction that would pin one connection more than max_pinned allows: the rest of the pool is

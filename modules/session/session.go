@@ -47,6 +47,8 @@ type Options struct {
 	UserMap     UserMap
 	// Route forces where statements run: auto (default), primary or replica.
 	Route routing.Target
+	// PoolMode is how long a session holds a server connection. nil means what the cluster's settings say when the session begins.
+	PoolMode *cluster.PoolMode
 	// LoginTimeout bounds the time from accept to the first ReadyForQuery. 0 means 60 seconds.
 	LoginTimeout time.Duration
 	// MaxSessions bounds the sessions of this process; one more gets 53300. 0 means no limit.
@@ -78,6 +80,7 @@ type Session struct {
 
 	status      byte // the transaction status the client was last told: I, T or E
 	lease       lease
+	whole       bool          // pool mode session: the first lease is held until the client leaves
 	pins        pgsql.Effects // what holds the lease after the transaction
 	bound       pgsql.Effects // what statements that are bound but not executed yet will pin
 	wrote       bool          // this lease may have written
@@ -146,6 +149,7 @@ func (reg *Registry) serve(conn net.Conn, buffered []byte, o *Options) {
 		w: pgwire.NewWriter(conn, clientWriteBuffer),
 	}
 	s.r.BodyLimit = bodyLimit
+	s.whole = o.poolMode() == cluster.PoolSession
 	defer s.end()
 	defer func() {
 		if v := recover(); v != nil {
@@ -159,6 +163,17 @@ func (reg *Registry) serve(conn net.Conn, buffered []byte, o *Options) {
 		return
 	}
 	s.loop()
+}
+
+// poolMode is the mode of a session that begins now.
+func (o *Options) poolMode() cluster.PoolMode {
+	if o.PoolMode != nil {
+		return *o.PoolMode
+	}
+	if set := o.Cluster.Settings(); set != nil {
+		return set.PoolMode
+	}
+	return cluster.PoolTransaction
 }
 
 // end releases what the session held. It is the last thing a session does.

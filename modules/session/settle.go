@@ -96,6 +96,9 @@ func (s *Session) noteSettings(class *pgsql.Class) {
 		if slices.Contains(parseSettings[:], class.Settings[i].Name) || class.Settings[i].All {
 			s.tx.shifted = true
 		}
+		if s.whole && !class.Settings[i].Reset {
+			continue // it is where it was made; only what goes back to the startup packet's value must be brought there
+		}
 		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
 			identity := s.identitySettings()
 			s.touched.add(class.Settings[i : i+1])

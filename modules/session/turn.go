@@ -105,7 +105,7 @@ func (s *Session) run(req *request) error {
 
 // attempt sends the request on the leased connection and relays the replies.
 func (s *Session) attempt(req *request, fresh bool) error {
-	if fresh && req.class.Pins() != 0 && !s.tx.open {
+	if fresh && req.class.Pins() != 0 && !s.tx.open && !s.whole {
 		if err := s.mayPin(); err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func (s *Session) cleanFunctions(c *pool.Conn) {
 // forgetSequences makes sure that currval and lastval do not show what other sessions drew on the server connection. It is called when
 // this session can not have drawn anything there since it leased it.
 func (s *Session) forgetSequences(c *pool.Conn) {
-	reads := s.request.class.Effects&pgsql.Sequence != 0
+	reads := s.whole || s.request.class.Effects&pgsql.Sequence != 0
 	if reads && !s.sequences {
 		s.sequences = true
 	}
@@ -253,6 +253,9 @@ func (s *Session) await(c *pool.Conn) error {
 func (s *Session) finish(req *request) error {
 	c := s.lease.conn
 	s.observe(req.class)
+	if s.whole {
+		s.pins |= wholeSession
+	}
 	if req.prepare {
 		return s.finishPrepare(req, c)
 	}
@@ -338,6 +341,10 @@ func (s *Session) notePins(class *pgsql.Class) {
 			return
 		}
 		pins &= pgsql.AdvisoryLock | pgsql.Unknown
+	}
+	if s.whole {
+		s.pins |= pins // nothing is left of them when the connection is cleaned
+		return
 	}
 	if pins != 0 && s.pins == 0 {
 		s.pinned().add(1)
