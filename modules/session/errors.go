@@ -77,7 +77,7 @@ func errEvicted() *pgwire.Error {
 
 // clientError makes an error of a server's login or of a query of ours one that ends only the client's statement.
 func clientError(e *pgwire.Error) *pgwire.Error {
-	return &pgwire.Error{Severity: pgwire.SeverityError, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	return &pgwire.Error{Severity: pgwire.SeverityError, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint, Routine: e.Routine}
 }
 
 // fatalFrom makes a malformed message end the session, as PostgreSQL does.

@@ -47,8 +47,7 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		c.W.String(server)
 		c.W.Bytes(body[rest:])
 		c.W.End()
-		s.queue.push(reply{expect: expectBind, stmt: s.statements.lookup(name)})
-		s.noteBound(name)
+		s.pushBind(portal, name)
 	case pgwire.MsgDescribe:
 		kind, name, err := pgwire.DecodeTarget(body)
 		if err != nil {
@@ -56,16 +55,15 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		}
 		if kind != 'S' {
 			c.W.Frame(typ, body)
-		} else {
-			server := s.know(c, name)
-			c.W.Begin(pgwire.MsgDescribe)
-			c.W.Byte('S')
-			c.W.String(server)
-			c.W.End()
-			s.queue.push(reply{expect: expectDescribe, stmt: s.statements.lookup(name)})
+			s.queue.push(reply{expect: expectDescribe, stmt: s.latest.of(name)})
 			break
 		}
-		s.queue.push(reply{expect: expectDescribe})
+		server := s.know(c, name)
+		c.W.Begin(pgwire.MsgDescribe)
+		c.W.Byte('S')
+		c.W.String(server)
+		c.W.End()
+		s.queue.push(reply{expect: expectDescribe, stmt: s.statements.lookup(name)})
 	case pgwire.MsgExecute:
 		c.W.Frame(typ, body)
 		s.queue.push(reply{expect: expectExecute})
@@ -84,6 +82,14 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		c.W.Frame(typ, body)
 	}
 	return nil
+}
+
+// pushBind expects the reply to a Bind.
+func (s *Session) pushBind(portal, name []byte) {
+	stmt := s.statements.lookup(name)
+	s.queue.push(reply{expect: expectBind, stmt: stmt})
+	s.latest.portal, s.latest.stmt = append(s.latest.portal[:0], portal...), stmt
+	s.noteBound(name)
 }
 
 // sendClose closes a portal at the server. A statement is only forgotten by the session: other sessions may use it.

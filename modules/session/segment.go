@@ -111,8 +111,7 @@ func (s *Session) feedLarge(c *pool.Conn, typ byte, n int) error {
 	c.W.Bytes(portal)
 	c.W.Byte(0)
 	c.W.String(server)
-	s.queue.push(reply{expect: expectBind, stmt: s.statements.lookup(name)})
-	s.noteBound(name)
+	s.pushBind(portal, name)
 	s.segMu.Unlock()
 	if err := s.r.ForwardBody(c.W, skip); err != nil {
 		var read *pgwire.ReadError

@@ -99,6 +99,7 @@ type Session struct {
 
 	queue      replies
 	statements statements
+	latest     latestBind
 	settings   *settings         // what the client expects to be in force
 	startup    *settings         // the same, as asked for at startup
 	asked      []pgwire.Param    // the settings of the startup packet in their order

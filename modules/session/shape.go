@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 
@@ -8,10 +9,25 @@ import (
 	"github.com/fairwaydb/fairway/modules/pool"
 )
 
-// A client that has asked what the rows of its prepared statement look like reads them by that answer. When their table changes, a
+// A client that has asked what the rows of its prepared statement look like reads them by that answer, be it of the statement or of a
+// portal made from it (pgjdbc describes the first one and never again). When their table changes, a
 // server answers 0A000 to the next Bind; a server connection that parses the statement anew would not. So before it is parsed in front
 // of a Bind that no Describe follows, the connection is asked for the shape of the rows, and the client gets the server's error when
 // it has changed.
+
+// latestBind is the portal made last, so that a Describe of it is known to be about its statement.
+type latestBind struct {
+	portal []byte
+	stmt   *statement
+}
+
+// of returns the statement of a portal if clients are known to execute it again without another Parse, else nil.
+func (b *latestBind) of(portal []byte) *statement {
+	if b.stmt == nil || b.stmt.shared == "" || !bytes.Equal(b.portal, portal) {
+		return nil
+	}
+	return b.stmt
+}
 
 var shapeSeed = maphash.MakeSeed()
 
@@ -64,9 +80,12 @@ func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
 	return nil
 }
 
-// errShapeChanged is what a server says when the rows of a prepared statement are no longer what they were.
+// errShapeChanged is what a server says when the rows of a prepared statement are no longer what they were. By the name of the routine
+// pgjdbc knows that it may prepare the statement again.
 func errShapeChanged() *pgwire.Error {
-	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cached plan must not change result type")
+	e := pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cached plan must not change result type")
+	e.Routine = "RevalidateCachedQuery"
+	return e
 }
 
 // maxShapes bounds what is remembered of one server connection; beyond it everything is asked again.
@@ -74,6 +93,9 @@ const maxShapes = 1024
 
 // noteShape remembers the shape of the rows of a shared statement on the connection.
 func (st *connState) noteShape(shared string, shape uint64) {
+	if st.shapes[shared] == shape {
+		return
+	}
 	if st.shapes == nil || len(st.shapes) >= maxShapes {
 		st.shapes = make(map[string]uint64)
 	}

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
@@ -80,5 +83,39 @@ func TestASharedStatementIsParsedAnewWhenItsResultChanged(t *testing.T) {
 		if got := groups[len(groups)-1]; len(got) != 4 || got[2] != `C "SELECT 1\x00"` {
 			t.Errorf("after ALTER TABLE: %q", got)
 		}
+	}
+}
+
+// TestAClientThatDescribedItsFirstPortalHearsOfAnotherShape: pgjdbc describes the portal of a prepared statement once, and afterwards
+// binds with a format for each of the columns it was told of.
+func TestAClientThatDescribedItsFirstPortalHearsOfAnotherShape(t *testing.T) {
+	for name, size := range map[string]int{"on the same server connection": 1, "on another server connection": 2} {
+		t.Run(name, func(t *testing.T) {
+			p := startProxy(t, pg, func(c *cluster.Config, o *Options) {
+				c.Pool = &cluster.PoolConfig{Size: size}
+				o.Route = routing.TargetPrimary
+			})
+			old, admin := dialPeer(t, p.addr), dialPeer(t, p.addr)
+			admin.play("Q drop table if exists tportal; create table tportal (a int); insert into tportal values (1)", nil)
+			old.play("P s select * from tportal\nS", nil)
+			for _, script := range []string{"B - s\nD P -\nE - 0\nS", "B - s\nE - 0\nS"} {
+				if got := old.play(script, nil)[0]; !slices.Contains(got, `C "SELECT 1\x00"`) {
+					t.Errorf("before ALTER TABLE: %q", got)
+				}
+			}
+			if size > 1 { // the server connection used last is the one that is lent next
+				admin.play("Q begin; alter table tportal add b int; commit; begin", nil)
+			} else {
+				admin.play("Q alter table tportal add b int", nil)
+			}
+			if got := fmt.Sprint(old.play("B - s\nE - 0\nS", nil)); !strings.Contains(got, "0A000") || !strings.Contains(got, "cached plan must not change result type") {
+				t.Errorf("after ALTER TABLE: %q", got)
+			}
+			if got := old.play("P t select * from tportal\nB - t\nD P -\nE - 0\nS", nil)[0]; !slices.Contains(got, `C "SELECT 1\x00"`) {
+				t.Errorf("prepared anew: %q", got)
+			}
+			old.say("X")
+			old.flush()
+		})
 	}
 }
