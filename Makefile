@@ -12,10 +12,12 @@ MODULE  := github.com/fairwaydb/fairway
 TOOLS   := .build
 VENV    ?= $(TOOLS)/venv
 REPORT  := $(TOOLS)/testreport
+BENCH   := $(TOOLS)/bench
 
 FUZZTIME        ?= 30s
 BENCHTIME       ?= 1s
 PGBENCH_SECONDS ?= 30
+BENCH_ARGS      ?=
 DEMO_ARGS       ?=
 DEMO            := ./caddy postgres-demo $(DEMO_ARGS)
 
@@ -77,10 +79,24 @@ fuzz: need-cc ## Each fuzz target for FUZZTIME=30s
 		$(GOTEST) -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
 	done
 
-.PHONY: bench
-bench: need-cc $(REPORT) ## The benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own
+.PHONY: microbench
+microbench: need-cc $(REPORT) ## Go's benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own
 	$(GOTEST) -run Alloc -json ./modules/... | $(REPORT)
 	$(GOTEST) -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./modules/... | grep -v 'no test files'
+
+##@ Measure
+
+.PHONY: bench
+bench: $(BENCH) ## Fairway beside PgBouncer, Pgpool-II, HAProxy: the cells with a gate, in 10 minutes (BENCH_ARGS='--help' for more)
+	$(BENCH) $(BENCH_ARGS)
+
+.PHONY: bench-full
+bench-full: $(BENCH) ## All of it, in 25 minutes, into docs/benchmarks.md and its plots
+	$(BENCH) --full --page docs/benchmarks.md $(BENCH_ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(BENCH) ## The curves alone (many clients, backends, statements), into docs/benchmarks.md
+	$(BENCH) --scale --page docs/benchmarks.md $(BENCH_ARGS)
 
 ##@ Before a commit
 
@@ -123,7 +139,7 @@ define xcaddy
 	CGO_ENABLED=$(1) $(TOOLS)/xcaddy build "$$version" --output ./$(2) --with $(MODULE)@v0.0.0=.
 endef
 
-.PHONY: need-go need-cc need-postgresql need-python
+.PHONY: need-go need-cc need-postgresql need-python need-peers
 need-go:
 	@tools/setup.sh go git
 need-cc:
@@ -132,12 +148,19 @@ need-postgresql:
 	@tools/setup.sh go git cc postgresql
 need-python:
 	@tools/setup.sh python
+need-peers:
+	@tools/setup.sh peers
 
 $(TOOLS)/xcaddy: tools/xcaddy/go.mod | need-go
 	go -C tools/xcaddy build -trimpath -o $(abspath $@) github.com/caddyserver/xcaddy/cmd/xcaddy
 
 $(TOOLS)/golangci-lint: tools/lint/go.mod | need-go
 	go -C tools/lint build -trimpath -o $(abspath $@) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# Built again each time, as the binary is that it measures.
+.PHONY: $(BENCH)
+$(BENCH): need-postgresql need-peers build
+	go build -trimpath -buildvcs=false -o $@ ./bench
 
 $(REPORT): tools/testreport/main.go | need-go
 	go build -trimpath -buildvcs=false -o $@ ./tools/testreport

@@ -44,7 +44,7 @@ func (b *bench) command() string {
 
 // version names the commit when the binary was built from one, and the Go that built it.
 func version(ctx context.Context, binary string) string {
-	commit := firstLine(ctx, "git", "rev-parse", "--short", "HEAD")
+	commit := firstLine(ctx, "git", "describe", "--always", "--dirty")
 	if commit == "" {
 		commit = "unknown"
 	}
