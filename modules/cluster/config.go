@@ -118,34 +118,59 @@ type CredentialsConfig struct {
 
 // AuthConfig is how clients prove who they are.
 type AuthConfig struct {
-	// Mode is "query" (the servers are asked for the verifiers of their users),
-	// "user" (the users are listed) or "trust" (everybody is believed). Default:
-	// query.
+	// Mode is "query" (the servers are asked what they keep of their users'
+	// passwords), "user" (the users are listed), "file" (the users are listed in a
+	// file) or "trust" (everybody is believed). Default: query.
 	Mode string `json:"mode,omitempty"`
 
-	// Users are the users of mode user: name to password (a placeholder) or SCRAM
-	// verifier as in pg_authid. A verifier must be the server's own copy, or the
-	// server will refuse the key that it reveals. Default: none.
+	// Method is how clients are asked: "scram-sha-256" (all of them), "md5" (those
+	// whose password is kept as an md5 hash; all others by SCRAM) or "password" (in
+	// clear, over TLS). The words and their meaning are those of pg_hba.conf.
+	// Default: scram-sha-256.
+	Method string `json:"method,omitempty"`
+
+	// ChannelBinding says whether logins by SCRAM are bound to the TLS connection:
+	// "prefer" (if client and certificate can), "require" or "disable". Default:
+	// prefer.
+	ChannelBinding string `json:"channel_binding,omitempty"`
+
+	// Users are the users of mode user: name to password (a placeholder), SCRAM
+	// verifier or md5 hash as in pg_authid. A verifier must be the server's own copy,
+	// or the server will refuse the key that it reveals. Default: none.
 	Users map[string]string `json:"users,omitempty"`
 
-	// Query returns, as the last column of its only row, the verifier of the user
-	// $1. It runs with search_path pg_catalog. Default: reads pg_authid, which
-	// needs a superuser; without one, call a SECURITY DEFINER function.
+	// File is the path of the file of mode file: lines of "user" "password", where the
+	// password may be a SCRAM verifier or an md5 hash, as PgBouncer's auth_file. It is
+	// read again when it changes. Default: none.
+	File string `json:"file,omitempty"`
+
+	// Query returns, as the last column of its only row, what is kept of the password
+	// of the user $1: a SCRAM verifier or an md5 hash. It runs with search_path
+	// pg_catalog. Default: reads pg_authid, which needs a superuser; without one,
+	// call a SECURITY DEFINER function.
 	Query string `json:"query,omitempty"`
 
 	// Timeout bounds an auth query, connecting included. Default: 5s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// CacheTTL is how long a verifier is kept. A failed login drops it at once.
-	// -1 keeps none. Default: 1m.
+	// CacheTTL is how long an answer of the servers serves further logins. Until it
+	// is over new passwords are refused. Default: 0, each login asks.
 	CacheTTL caddy.Duration `json:"cache_ttl,omitempty"`
 
-	// CacheMissingTTL is how long it is remembered that there is no such user;
-	// -1 not at all. Default: 5s.
+	// CacheMissingTTL is the same for users that do not exist. Default: 0.
 	CacheMissingTTL caddy.Duration `json:"cache_missing_ttl,omitempty"`
 
-	// CacheSize is how many users are kept. Default: 10000.
+	// CacheSize is how many users are remembered: for the time of cache_ttl, and for
+	// logins while no server can be asked. Default: 10000.
 	CacheSize int `json:"cache_size,omitempty"`
+
+	// InsecureClientCleartext lets the method password ask clients that do not use
+	// TLS: whoever sees the network sees the passwords. Default: false.
+	InsecureClientCleartext bool `json:"insecure_client_cleartext,omitempty"`
+
+	// InsecureServerCleartext sends passwords in clear to servers that ask for them on
+	// connections without TLS. Default: false.
+	InsecureServerCleartext bool `json:"insecure_server_cleartext,omitempty"`
 }
 
 // ServerTLSConfig is the encryption of connections to the backends: libpq's
@@ -176,6 +201,10 @@ type ServerTLSConfig struct {
 	// ServerName is the name the certificates must bear, and the one asked for.
 	// Default: the host of each address.
 	ServerName string `json:"server_name,omitempty"`
+
+	// ChannelBinding says whether our logins by SCRAM are bound to the TLS connection:
+	// "prefer" (if the server offers it), "require" or "disable". Default: prefer.
+	ChannelBinding string `json:"channel_binding,omitempty"`
 
 	// Negotiation is "postgres" (the server is asked whether it has TLS) or "direct"
 	// (the connection begins with the handshake, which saves a round trip;

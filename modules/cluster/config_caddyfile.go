@@ -18,8 +18,11 @@ import (
 //		credentials <user> [<password>] {
 //			database <name>
 //		}
-//		auth query|trust
+//		auth query|trust {
+//			…
+//		}
 //		auth user <name> <password>…
+//		auth file <path>
 //		server_tls [disable|allow|prefer|require|verify-ca|verify-full] {
 //			ca          <file>
 //			crl         <file>...
@@ -136,51 +139,6 @@ func (c *Config) credentialsOption() caddyfile.Option {
 func (k *CredentialsConfig) options() caddyfile.Options {
 	return caddyfile.Options{
 		caddyfile.String("database", &k.Database, "<name>", "postgres", "database to connect to"),
-	}
-}
-
-func (c *Config) authOption() caddyfile.Option {
-	return caddyfile.Option{
-		Name: "auth", Args: "query|user|trust [<name|password>...]", Default: "query", Repeat: true,
-		Help: "how clients prove who they are: the servers are asked for verifiers; users with their passwords; not at all",
-		Block: func() caddyfile.Options {
-			return new(AuthConfig).options()
-		},
-		Parse: func(d *caddyfile.Dispenser, args []string) error {
-			mode, users := args[0], args[1:]
-			switch {
-			case c.Auth != nil && (c.Auth.Mode != "user" || mode != "user"):
-				return d.Errf("option %q is given twice: only auth user may be repeated", "auth")
-			case mode != "query" && mode != "user" && mode != "trust":
-				return d.Errf("option %q: unknown value %q: write query, user or trust", "auth", mode)
-			case mode == "user" && (len(users) == 0 || len(users)%2 != 0):
-				return d.Errf("option %q: a user or a password is missing: write %q", "auth", "auth user <name> <password>")
-			case mode != "user" && len(users) > 0:
-				return d.Errf("option %q: %q is superfluous: write %q", "auth", users[0], "auth "+mode)
-			}
-			a := made(&c.Auth)
-			a.Mode = mode
-			for i := 0; i < len(users); i += 2 {
-				if _, twice := a.Users[users[i]]; twice {
-					return d.Errf("auth user %q is given twice: remove one of them", users[i])
-				}
-				if a.Users == nil {
-					a.Users = make(map[string]string)
-				}
-				a.Users[users[i]] = users[i+1]
-			}
-			return a.options().ParseBlock(d, "auth "+mode)
-		},
-	}
-}
-
-func (a *AuthConfig) options() caddyfile.Options {
-	return caddyfile.Options{
-		caddyfile.String("query", &a.Query, "<sql>", "reads pg_authid", "returns the verifier of user $1"),
-		span("timeout", &a.Timeout, false, "5s", "bound of an auth query, connecting included"),
-		span("cache_ttl", &a.CacheTTL, true, "1m", "how long a verifier is kept"),
-		span("cache_missing_ttl", &a.CacheMissingTTL, true, "5s", "how long it is remembered that there is no such user"),
-		caddyfile.Int("cache_size", &a.CacheSize, 1, "<number>", "10000", "how many users are kept"),
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/fairwaydb/fairway/modules/pgauth"
 )
 
 // Settings resolves the configuration of the cluster of that name, in Provision:
@@ -132,71 +130,4 @@ func replace(s string) (string, error) {
 		return "", fmt.Errorf("replace placeholder: %w", err)
 	}
 	return resolved, nil
-}
-
-func (c *Config) resolveAuth(s *Settings) error {
-	a := c.Auth
-	if a == nil {
-		return nil
-	}
-	switch a.Mode {
-	case "", "query":
-		s.Auth = AuthQuery
-	case "user":
-		s.Auth = AuthUser
-	case "trust":
-		s.Auth = AuthTrust
-	default:
-		return fmt.Errorf("auth: unknown mode %q: write query, user or trust", a.Mode)
-	}
-	switch {
-	case s.Auth == AuthUser && len(a.Users) == 0:
-		return errors.New("auth user: no users: write auth user NAME {env.PASSWORD}")
-	case s.Auth != AuthUser && len(a.Users) > 0:
-		return fmt.Errorf("auth %s takes no users: write auth user NAME {env.PASSWORD}, or remove them", s.Auth)
-	case s.Auth != AuthQuery && a.Query != "":
-		return fmt.Errorf("auth %s takes no query: write auth query, or remove it", s.Auth)
-	case a.CacheSize < 0:
-		return errors.New("auth: cache_size is negative: write a number of users")
-	}
-	s.verify.sql = orDefault(a.Query, s.verify.sql)
-	s.verify.size = orDefault(a.CacheSize, s.verify.size)
-	if err := c.resolveUsers(s); err != nil {
-		return err
-	}
-	return durations(
-		duration{"auth: timeout", a.Timeout, false, &s.verify.timeout},
-		duration{"auth: cache_ttl", a.CacheTTL, true, &s.verify.ttl},
-		duration{"auth: cache_missing_ttl", a.CacheMissingTTL, true, &s.verify.missingTTL},
-	)
-}
-
-func (c *Config) resolveUsers(s *Settings) error {
-	for name, raw := range c.Auth.Users {
-		if raw == "" {
-			return fmt.Errorf("auth user %s: no password: write {env.NAME} or a SCRAM verifier", name)
-		}
-		if verifier, err := pgauth.ParseVerifier(raw); err == nil {
-			s.addUser(name, user{configured: raw, verifier: verifier})
-			continue
-		}
-		resolved, err := c.password(raw)
-		if err != nil {
-			return fmt.Errorf("auth user %s: %w", name, err)
-		}
-		u := user{configured: resolved}
-		if u.verifier, err = pgauth.ParseVerifier(resolved); err != nil {
-			u.password = resolved
-			u.verifier = pgauth.NewVerifier(resolved, nil, 0)
-		}
-		s.addUser(name, u)
-	}
-	return nil
-}
-
-func (s *Settings) addUser(name string, u user) {
-	if s.users == nil {
-		s.users = make(map[string]user)
-	}
-	s.users[name] = u
 }

@@ -43,6 +43,9 @@ const everything = `main {
 		database admin
 	}
 	auth query {
+		method md5
+		channel_binding disable
+		insecure_server_cleartext
 		query "SELECT app.verifier($1)"
 		timeout 1s
 		cache_ttl off
@@ -127,6 +130,8 @@ func TestEveryOptionOfTheCaddyfileReachesTheSettings(t *testing.T) {
 	}
 	want.login = login{user: "fairway", database: "admin", secret: pgauth.Secret{Password: "harbour"}}
 	want.verify = verifySettings{sql: "SELECT app.verifier($1)", timeout: time.Second, missingTTL: 2 * time.Second, size: 5}
+	want.Clients = ClientSettings{Method: MethodMD5, Binding: pgauth.BindingDisable}
+	want.server.cleartext = true
 	want.server.mode, want.server.keepAlive = TLSRequire, 0
 	want.Breaker = &Consecutive{Threshold: 7, RecoveryTimeout: caddy.Duration(3 * time.Second), TrialRequests: 2}
 	want.Consistency = ConsistencyStrong
@@ -179,7 +184,10 @@ func TestWrongCaddyfilesAreRefusedWithTheRemedy(t *testing.T) {
 		"backend a b\nbackend a c":           `backend "a" is given twice`,
 		"backend a b {\nweight 0\n}":         "write a share above 0",
 		"backend a b {\nweigth 1\n}":         `unknown option "weigth" in backend a; did you mean "weight"?`,
-		"auth maybe":                         "write query, user or trust",
+		"auth maybe":                         "write query, user, file or trust",
+		"auth file":                          "the file has one path",
+		"auth file a b":                      "the file has one path",
+		"auth query {\n method gss\n}":       "gss",
 		"auth trust x y":                     `"x" is superfluous`,
 		"auth user":                          "a user or a password is missing",
 		"auth user a":                        "a user or a password is missing",
@@ -190,7 +198,7 @@ func TestWrongCaddyfilesAreRefusedWithTheRemedy(t *testing.T) {
 		"consistency some":                   `unknown value "some"`,
 		"breaker wild":                       `unknown module "wild"`,
 		"breaker consecutive {\nlimit 1\n}":  `unknown option "limit"`,
-		"pool {\nmode session\n}":            `unknown value "session"`,
+		"pool {\nmode phrase\n}":             `unknown value "phrase"`,
 		"pool {\nsize 0\n}":                  "too small",
 		"max_lag -1":                         "size",
 		"monitor {\ninterval 0s\n}":          "0 is not possible",
@@ -219,6 +227,8 @@ func TestUsersMayBeGivenOnSeveralLines(t *testing.T) {
 
 func TestWrongConfigurationsAreRefusedWithTheRemedy(t *testing.T) {
 	t.Setenv("FAIRWAY_TEST_PASSWORD", "harbour")
+	t.Setenv("FAIRWAY_TEST_MD5", pgauth.HashMD5("alice", "harbour"))
+	t.Setenv("FAIRWAY_TEST_BROKEN", "SCRAM-SHA-256$4096:harbour")
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
@@ -238,23 +248,38 @@ func TestWrongConfigurationsAreRefusedWithTheRemedy(t *testing.T) {
 		"no credentials":      {func(c *Config) { c.Credentials = nil }, "write credentials USER {env.PASSWORD}"},
 		"a literal password":  {func(c *Config) { c.Credentials.Password = "harbour" }, "credentials: password: a literal password is not accepted"},
 		"an unset variable":   {func(c *Config) { c.Credentials.Password = "{env.FAIRWAY_TEST_UNSET}" }, "credentials: password: replace placeholder"},
-		"an unknown mode":     {func(c *Config) { c.Auth = &AuthConfig{Mode: "ask"} }, "write query, user or trust"},
+		"an unknown mode":     {func(c *Config) { c.Auth = &AuthConfig{Mode: "ask"} }, "write query, user, file or trust"},
 		"users without any":   {func(c *Config) { c.Auth = &AuthConfig{Mode: "user"} }, "write auth user NAME"},
 		"users nobody asks":   {func(c *Config) { c.Auth = &AuthConfig{Users: map[string]string{"a": "{env.A}"}} }, "auth query takes no users"},
 		"a query nobody asks": {func(c *Config) { c.Auth = &AuthConfig{Mode: "trust", Query: "x"} }, "auth trust takes no query"},
 		"a literal user password": {
 			func(c *Config) { c.Auth = &AuthConfig{Mode: "user", Users: map[string]string{"a": "b"}} }, "auth user a: a literal password",
 		},
-		"an unknown TLS mode": {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "tls"} }, "write disable, allow, prefer"},
-		"a CA nobody checks":  {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "prefer", CA: file} }, "write verify-full, or remove ca"},
-		"a CA that is none":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file} }, "no certificate in PEM form"},
-		"a CA that is away":   {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file + "x"} }, "server_tls: ca"},
-		"a consistency":       {func(c *Config) { c.Consistency = "some" }, "write session, strong or eventual"},
-		"a pool mode":         {func(c *Config) { c.Pool = &PoolConfig{Mode: "statement"} }, "pool: mode: pool mode statement is not built"},
-		"a negative pool":     {func(c *Config) { c.Pool = &PoolConfig{Size: -1} }, "pool: size is negative"},
-		"a part above 1":      {func(c *Config) { c.Pool = &PoolConfig{MaxPinned: 2} }, "pool: max_pinned is 2"},
-		"a negative time":     {func(c *Config) { c.Monitor = &MonitorConfig{Interval: -5} }, "monitor: interval is negative"},
-		"resume above lag":    {func(c *Config) { c.MaxLag, c.LagResume = 10, 20 }, "lag_resume is 20"},
+		"an unknown method":                 {func(c *Config) { c.Auth = &AuthConfig{Method: "gss"} }, "write scram-sha-256, md5, password"},
+		"an unknown binding":                {func(c *Config) { c.Auth = &AuthConfig{ChannelBinding: "maybe"} }, "write prefer, require or disable"},
+		"a method that cannot be bound":     {func(c *Config) { c.Auth = &AuthConfig{Method: "md5", ChannelBinding: "require"} }, "method md5 cannot be bound"},
+		"a method nobody asks by":           {func(c *Config) { c.Auth = &AuthConfig{Mode: "trust", Method: "md5"} }, "auth trust asks for nothing"},
+		"cleartext that is never sent":      {func(c *Config) { c.Auth = &AuthConfig{InsecureClientCleartext: true} }, "method scram-sha-256 sends no password"},
+		"a file that is not named":          {func(c *Config) { c.Auth = &AuthConfig{Mode: "file"} }, "write auth file PATH"},
+		"a file nobody reads":               {func(c *Config) { c.Auth = &AuthConfig{File: "x"} }, "auth query takes no file"},
+		"a file of users that is away":      {func(c *Config) { c.Auth = &AuthConfig{Mode: "file", File: file + "x"} }, "auth file: "},
+		"a file of users that is a folder":  {func(c *Config) { c.Auth = &AuthConfig{Mode: "file", File: filepath.Dir(file)} }, "is no file"},
+		"a file of users without any":       {func(c *Config) { c.Auth = &AuthConfig{Mode: "file", File: file} }, "line 1"},
+		"a server binding without TLS":      {func(c *Config) { c.ServerTLS = &ServerTLSConfig{ChannelBinding: "require"} }, "a server that has TLS for sure"},
+		"an unknown server binding":         {func(c *Config) { c.ServerTLS = &ServerTLSConfig{ChannelBinding: "yes"} }, "write prefer, require or disable"},
+		"an md5 hash, clients do SCRAM":     {func(c *Config) { c.Auth = usersOf("{env.FAIRWAY_TEST_MD5}", "") }, "auth user alice: an md5 hash"},
+		"an md5 hash in the configuration":  {func(c *Config) { c.Auth = usersOf(pgauth.HashMD5("alice", "x"), "md5") }, "auth user alice: a literal password"},
+		"a SCRAM verifier with a part lost": {func(c *Config) { c.Auth = usersOf("{env.FAIRWAY_TEST_BROKEN}", "") }, "auth user alice: parse verifier"},
+		"an unknown TLS mode":               {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "tls"} }, "write disable, allow, prefer"},
+		"a CA nobody checks":                {func(c *Config) { c.ServerTLS = &ServerTLSConfig{Mode: "prefer", CA: file} }, "write verify-full, or remove ca"},
+		"a CA that is none":                 {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file} }, "no certificate in PEM form"},
+		"a CA that is away":                 {func(c *Config) { c.ServerTLS = &ServerTLSConfig{CA: file + "x"} }, "server_tls: ca"},
+		"a consistency":                     {func(c *Config) { c.Consistency = "some" }, "write session, strong or eventual"},
+		"a pool mode":                       {func(c *Config) { c.Pool = &PoolConfig{Mode: "statement"} }, "pool: mode: pool mode statement is not built"},
+		"a negative pool":                   {func(c *Config) { c.Pool = &PoolConfig{Size: -1} }, "pool: size is negative"},
+		"a part above 1":                    {func(c *Config) { c.Pool = &PoolConfig{MaxPinned: 2} }, "pool: max_pinned is 2"},
+		"a negative time":                   {func(c *Config) { c.Monitor = &MonitorConfig{Interval: -5} }, "monitor: interval is negative"},
+		"resume above lag":                  {func(c *Config) { c.MaxLag, c.LagResume = 10, 20 }, "lag_resume is 20"},
 		"a negative weight of the score": {
 			func(c *Config) { c.Health = &HealthConfig{ErrorWeight: -1} }, "health: a weight is negative",
 		},
@@ -281,6 +306,11 @@ func TestWrongConfigurationsAreRefusedWithTheRemedy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// usersOf is a list of alice alone.
+func usersOf(password, method string) *AuthConfig {
+	return &AuthConfig{Mode: "user", Method: method, Users: map[string]string{"alice": password}}
 }
 
 func TestUsersHavePasswordsOrVerifiers(t *testing.T) {

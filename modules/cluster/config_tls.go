@@ -58,8 +58,13 @@ func (t *ServerTLSConfig) resolve(ctx caddy.Context, s *serverSettings) (err err
 		return errors.New("negotiation direct needs a server that has TLS for sure: write require, verify-ca or verify-full")
 	case (t.Certificate == "") != (t.Key == ""):
 		return errors.New("a certificate for the servers has two files: write cert and key")
+	case t.ChannelBinding == "require" && optional:
+		return errors.New("channel_binding require needs a server that has TLS for sure: write require, verify-ca or verify-full")
 	case t.Certificate != "" && mode == TLSDisable:
 		return errors.New("disable shows no certificate: write verify-full, or remove cert and key")
+	}
+	if s.binding, err = bindingMode(t.ChannelBinding); err != nil {
+		return err
 	}
 	if s.serverName, err = replace(t.ServerName); t.ServerName != "" && err != nil {
 		return fmt.Errorf("server_name: %w", err)
@@ -146,6 +151,8 @@ func (t *ServerTLSConfig) options() caddyfile.Options {
 		caddyfile.String("cert", &t.Certificate, "<file>", "", "certificate to show to servers that ask for one, for all users, PEM"),
 		caddyfile.String("key", &t.Key, "<file>", "", "its key, PEM"),
 		caddyfile.String("server_name", &t.ServerName, "<name>", "host of the address", "name the certificates must bear"),
+		caddyfile.Enum("channel_binding", &t.ChannelBinding, []string{"prefer", "require", "disable"}, "prefer",
+			"binds our logins by SCRAM to the TLS connection, as libpq"),
 		caddyfile.Enum("negotiation", &t.Negotiation, []string{"postgres", "direct"}, "postgres",
 			"direct begins with the TLS handshake: a round trip less, PostgreSQL 17 and later"),
 	}

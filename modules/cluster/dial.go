@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,8 +23,9 @@ const (
 var past = time.Unix(1, 0)
 
 // Dial opens a server connection for the identity and logs in with the user's
-// secret. It implements [pool.Dialer]; the connection belongs to the caller. A
-// server that refuses the secret (28P01) makes the cluster forget it.
+// secret. It implements [pool.Dialer]; the connection belongs to the caller. The
+// secret stays when a server refuses it (28P01): that may be a replica which has
+// not heard of a new password yet.
 func (b *Backend) Dial(ctx context.Context, id pool.Identity) (*pool.Conn, error) {
 	if b.c == nil {
 		return nil, errLeaving
@@ -34,10 +34,6 @@ func (b *Backend) Dial(ctx context.Context, id pool.Identity) (*pool.Conn, error
 	params := []pgwire.Param{{Name: "user", Value: id.User}, {Name: "database", Value: id.Database}}
 	l, err := b.connect(ctx, &s.server, params, b.c.Secret(id.User), serverReadBuffer, serverWriteBuffer)
 	if err != nil {
-		var pg *pgwire.Error
-		if errors.As(err, &pg) && pg.Code == pgwire.CodeInvalidPassword {
-			b.c.ForgetVerifier(id.User)
-		}
 		return nil, err
 	}
 	return pool.NewConn(l.conn, l.r, l.w, id, l.pid, l.key, l.params, b.cancel), nil
@@ -45,6 +41,7 @@ func (b *Backend) Dial(ctx context.Context, id pool.Identity) (*pool.Conn, error
 
 // link is a server connection that has logged in.
 type link struct {
+	server *serverSettings
 	conn   net.Conn
 	r      *pgwire.Reader
 	w      *pgwire.Writer
@@ -65,7 +62,7 @@ func (b *Backend) connect(
 		if err != nil {
 			return nil, err
 		}
-		l := &link{conn: conn, r: pgwire.NewReader(conn, nil, readBuffer), w: pgwire.NewWriter(conn, writeBuffer)}
+		l := &link{server: server, conn: conn, r: pgwire.NewReader(conn, nil, readBuffer), w: pgwire.NewWriter(conn, writeBuffer)}
 		return l, b.enter(ctx, l, params, secret)
 	}
 	encrypt := server.mode != TLSAllow

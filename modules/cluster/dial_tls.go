@@ -23,7 +23,7 @@ func isUnix(conn net.Conn) bool { return conn.RemoteAddr().Network() == "unix" }
 // does not let the user in like this.
 func (s *serverSettings) otherWay(conn net.Conn, err error) bool {
 	var pg *pgwire.Error
-	if isUnix(conn) || !errors.As(err, &pg) || pg.Code != pgwire.CodeInvalidAuthorization {
+	if isUnix(conn) || !errors.As(err, &pg) || pg.Raw == nil || pg.Code != pgwire.CodeInvalidAuthorization {
 		return false
 	}
 	_, encrypted := conn.(*tls.Conn)

@@ -129,10 +129,10 @@ func testRealAuth(t *testing.T, servers *pgtest.Cluster) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			if v, err := c.Verifier(t.Context(), "alice"); v == nil || err != nil {
+			if v, err := c.Credential(t.Context(), "alice"); v.Stored.IsZero() || err != nil {
 				t.Errorf("verifier %v, error %v", v, err)
 			}
-			if v, err := c.Verifier(t.Context(), "nobody"); v != nil || err != nil {
+			if v, err := c.Credential(t.Context(), "nobody"); !v.Stored.IsZero() || err != nil {
 				t.Errorf("verifier of nobody: %v, error %v", v, err)
 			}
 		})
@@ -143,8 +143,8 @@ func testRealAuth(t *testing.T, servers *pgtest.Cluster) {
 	if err == nil || IsFailure(err) {
 		t.Errorf("without a secret: %v", err)
 	}
-	v, _ := c.Verifier(t.Context(), "alice")
-	c.SetSecret("alice", keysOf(t, "alice", "wonderland", v))
+	known, _ := c.Credential(t.Context(), "alice")
+	c.SetSecret("alice", keysOf(t, "alice", "wonderland", known.Stored.SCRAM))
 	for _, m := range c.Topology().Members {
 		conn, err := m.Backend.Acquire(t.Context(), id)
 		if err != nil {
@@ -159,7 +159,7 @@ func testRealAuth(t *testing.T, servers *pgtest.Cluster) {
 	testRealRotation(t, servers, c, id)
 }
 
-// testRealRotation changes the password: the old key is refused and forgotten.
+// testRealRotation changes the password: the old key is not accepted, and stays for who has not heard of it.
 func testRealRotation(t *testing.T, servers *pgtest.Cluster, c *Cluster, id pool.Identity) {
 	if err := servers.Primary().Exec(t.Context(), "ALTER ROLE alice PASSWORD 'looking glass'"); err != nil {
 		t.Fatal(err)
@@ -169,19 +169,22 @@ func testRealRotation(t *testing.T, servers *pgtest.Cluster, c *Cluster, id pool
 	if _, err := b.Acquire(t.Context(), id); err == nil {
 		t.Fatal("the old key still logs in")
 	}
-	if !c.Secret("alice").IsZero() {
-		t.Error("the old key is still kept")
+	if c.Secret("alice").IsZero() {
+		t.Error("the old key is gone although a replica may still want it")
 	}
-	v, err := c.Verifier(t.Context(), "alice")
+	known, err := c.Credential(t.Context(), "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetSecret("alice", keysOf(t, "alice", "looking glass", v))
+	c.SetSecret("alice", keysOf(t, "alice", "looking glass", known.Stored.SCRAM))
 	conn, err := b.Acquire(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.Close()
+	if before := c.Secret("alice").Before; before == nil || before.Before != nil {
+		t.Error("the keys of the password before are not beside the new ones")
+	}
 }
 
 // keysOf plays a SCRAM exchange and returns the keys it reveals to the verifier's holder.

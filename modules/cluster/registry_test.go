@@ -29,7 +29,7 @@ func TestReferencesHaveNoEffectButTheName(t *testing.T) {
 	if a.Settings() == nil || a.Topology() == nil || a.Authentication() != AuthQuery {
 		t.Error("a cluster without a claim has no defaults")
 	}
-	if _, err := a.Verifier(t.Context(), "alice"); err == nil {
+	if _, err := a.Credential(t.Context(), "alice"); err == nil {
 		t.Error("a cluster without a claim has verifiers")
 	}
 	a.Demand()

@@ -19,8 +19,10 @@ type Settings struct {
 	// force.
 	Sources []Source
 
-	// Auth is how clients prove who they are.
-	Auth AuthMode
+	// Auth is where the passwords of clients are known from, Clients how they are
+	// asked for them.
+	Auth    AuthMode
+	Clients ClientSettings
 
 	// Policy is the decoded guest of postgres.policies, nil for the default. The
 	// packages above give it its type.
@@ -58,6 +60,8 @@ type Settings struct {
 	login  login
 	server serverSettings
 	users  map[string]user
+	usual  Usual     // of users
+	file   *userFile // of AuthFile
 	verify verifySettings
 }
 
@@ -163,8 +167,8 @@ type login struct {
 // user is a configured user: auth user.
 type user struct {
 	configured string // the word of the configuration, resolved
-	verifier   *pgauth.Verifier
-	password   string // empty when only the verifier is known
+	stored     pgauth.Stored
+	password   string // empty when only the verifier or the hash is known
 }
 
 // verifySettings are the numbers of auth query.
@@ -184,9 +188,17 @@ func (s *Settings) sameLogin(o *Settings) bool {
 
 // sameAuth tells whether what users have proved under s holds under o.
 func (s *Settings) sameAuth(o *Settings) bool {
-	return s.Auth == o.Auth && s.verify.sql == o.verify.sql &&
+	return s.Auth == o.Auth && s.Clients.Method == o.Clients.Method && s.verify.sql == o.verify.sql && s.filePath() == o.filePath() &&
 		s.login.user == o.login.user && s.login.database == o.login.database &&
 		maps.EqualFunc(s.users, o.users, func(a, b user) bool { return a.configured == b.configured })
+}
+
+// filePath is where the file of users is, "" without one.
+func (s *Settings) filePath() string {
+	if s.file == nil {
+		return ""
+	}
+	return s.file.path
 }
 
 // defaultSettings are in force while nothing is claimed.
@@ -222,7 +234,7 @@ func newSettings() *Settings {
 		server: serverSettings{mode: TLSPrefer, tls: unverified(), keepAlive: time.Minute},
 		verify: verifySettings{
 			sql: defaultAuthSQL, timeout: 5 * time.Second,
-			ttl: time.Minute, missingTTL: 5 * time.Second, size: 10_000,
+			size: 10_000,
 		},
 	}
 }

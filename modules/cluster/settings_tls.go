@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fairwaydb/fairway/modules/pgauth"
 	"github.com/fairwaydb/fairway/modules/pgtls"
 )
 
@@ -20,6 +21,9 @@ type serverSettings struct {
 	tls        *tls.Config // complete but for the server name; nil with TLSDisable
 	keepAlive  time.Duration
 
+	binding   pgauth.BindingMode // of logins to the TLS connection
+	cleartext bool               // passwords are sent to servers that ask for them, TLS or not
+
 	certificate      *pgtls.KeyPair // shown to servers that ask for one; nil: none
 	certificateFiles [2]string      // its certificate and key
 	revocations      *pgtls.Revocations
@@ -28,7 +32,7 @@ type serverSettings struct {
 
 // same tells whether connections made under s are as good as new ones under o.
 func (s *serverSettings) same(o *serverSettings) bool {
-	return s.mode == o.mode && s.serverName == o.serverName && s.ca == o.ca &&
+	return s.mode == o.mode && s.serverName == o.serverName && s.ca == o.ca && s.binding == o.binding && s.cleartext == o.cleartext &&
 		s.certificateFiles == o.certificateFiles && slices.Equal(s.revocationFiles, o.revocationFiles)
 }
 
@@ -38,6 +42,9 @@ func (s *serverSettings) same(o *serverSettings) bool {
 func (s *Settings) LogsInAlone() bool {
 	if s.Auth == AuthTrust || s.server.certificate != nil {
 		return true
+	}
+	if s.file != nil {
+		return s.file.list.Load().plain
 	}
 	for _, u := range s.users {
 		if u.password == "" {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,18 +13,21 @@ import (
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
 
-// defaultAuthSQL reads the verifier of one user, as the server itself would: not
-// of one that may not log in or whose password has expired. See
+// defaultAuthSQL reads what the server keeps of one user's password, as the server
+// itself would: nothing when it has expired. Whether the user may log in at all stands
+// before it: the server says so after the proof. See
 // https://www.postgresql.org/docs/current/catalog-pg-authid.html.
-const defaultAuthSQL = `SELECT rolpassword FROM pg_catalog.pg_authid
- WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin
+const defaultAuthSQL = `SELECT rolcanlogin, rolpassword FROM pg_catalog.pg_authid
+ WHERE rolname OPERATOR(pg_catalog.=) $1
  AND (rolvaliduntil IS NULL OR rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now())`
 
 // authIdle is how long the connection for auth queries is kept without use.
 const authIdle = 30 * time.Second
 
-// verifiers caches what auth queries have found. There is one query at a time,
-// on a connection that is kept for a while, and never two for the same user.
+// verifiers caches what auth queries have found. There is one query at a time, on a
+// connection that is kept for a while. Who comes while a user's query is on its way
+// waits for the next one, together with everybody else who does: what was asked before
+// a login began may be older than its password.
 type verifiers struct {
 	turn chan struct{} // holds one token: who has it may use the connection
 	link *link
@@ -36,65 +38,81 @@ type verifiers struct {
 	mu struct {
 		sync.Mutex
 		byUser  map[string]*verified
-		flights map[string]*flight
+		flights map[string]*flight // the latest, which others may join until it has started
+		usual   Usual
+		failing bool   // the last query failed, and the operator was told
 		reset   uint64 // counts the resets: a flight begun before one stores nothing
 	}
 }
 
 // verified is what was found of a user.
 type verified struct {
-	verifier *pgauth.Verifier // nil: there is no such user, or none with a SCRAM verifier
-	at       Mark
-	doubted  bool // a client's proof did not match it
+	answer
+	at      Mark
+	doubted bool // a client's proof did not match it
+}
+
+// answer is what a query says of a user; the zero value is nobody.
+type answer struct {
+	stored pgauth.Stored
+	locked bool
+	// unusable says why the user has a password that no client can log in with.
+	unusable string
 }
 
 // doubtAfter is the age from which a doubted verifier is asked for again: failed
 // logins, which anybody can provoke, cause no more queries than that.
 const doubtAfter = 5 * time.Second
 
-// flight is a query under way.
+// flight is a query under way, or about to be.
 type flight struct {
-	done     chan struct{}
-	verifier *pgauth.Verifier
-	err      error
+	done    chan struct{}
+	started bool // guarded by verifiers.mu
+	answer  answer
+	err     error
 }
 
-// Verifier returns what to check the user's password with; nil when there is no
-// such user (the exchange is then played to its end all the same). With AuthUser
-// it comes from the configuration; with AuthQuery from the servers, the primary
-// first, and is kept for cache_ttl. An error means that nobody could be asked.
-func (c *Cluster) Verifier(ctx context.Context, user string) (*pgauth.Verifier, error) {
-	s := c.Settings()
-	if s.Auth != AuthQuery {
-		return s.users[user].verifier, nil
-	}
+// askCredential is [Cluster.Credential] of AuthQuery.
+func (c *Cluster) askCredential(ctx context.Context, s *Settings, user string) (Credential, error) {
 	v := &c.verifiers
 	v.mu.Lock()
 	found := v.mu.byUser[user]
 	if found != nil && found.fresh(s) {
+		usual := v.mu.usual
 		v.mu.Unlock()
-		return found.verifier, nil
+		return found.credential(usual), nil
 	}
 	f := v.mu.flights[user]
-	if f == nil {
+	if f == nil || f.started {
 		f = &flight{done: make(chan struct{})}
 		v.mu.flights[user] = f
 		if !c.fly(f, user, s, v.mu.reset) {
 			delete(v.mu.flights, user)
 			v.mu.Unlock()
-			return nil, errNoServer()
+			return Credential{}, errNoServer()
 		}
 	}
 	v.mu.Unlock()
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("read verifier: %w", context.Cause(ctx))
+		return Credential{}, fmt.Errorf("read verifier: %w", context.Cause(ctx))
 	}
-	if f.err != nil && found != nil && found.verifier != nil {
-		return found.verifier, nil // nobody can be asked: better an old answer than none
+	v.mu.Lock()
+	usual := v.mu.usual
+	v.mu.Unlock()
+	switch {
+	case f.err == nil:
+		return f.answer.credential(usual), nil
+	case found != nil && !found.stored.IsZero():
+		return found.credential(usual), nil // nobody can be asked: better an old answer than none
 	}
-	return f.verifier, f.err
+	return Credential{}, f.err
+}
+
+// credential is what a login gets of it.
+func (a *answer) credential(usual Usual) Credential {
+	return Credential{Stored: a.stored, Locked: a.locked, Usual: usual}
 }
 
 // fresh tells whether what was found still holds.
@@ -102,7 +120,7 @@ func (f *verified) fresh(s *Settings) bool {
 	if f.doubted && f.at.Since() >= doubtAfter {
 		return false
 	}
-	if f.verifier == nil {
+	if f.stored.IsZero() {
 		return f.at.Since() < s.verify.missingTTL
 	}
 	return f.at.Since() < s.verify.ttl
@@ -113,38 +131,45 @@ func (f *verified) fresh(s *Settings) bool {
 // held. It returns false when no claim is in force.
 func (c *Cluster) fly(f *flight, user string, s *Settings, reset uint64) bool {
 	return c.do(func(ctx context.Context) {
-		f.verifier, f.err = c.queryVerifier(ctx, user, s)
 		v := &c.verifiers
+		f.answer, f.err = c.queryVerifier(ctx, user, s, func() {
+			v.mu.Lock()
+			f.started = true
+			v.mu.Unlock()
+		})
 		v.mu.Lock()
 		if v.mu.flights[user] == f {
 			delete(v.mu.flights, user)
 		}
 		if f.err == nil && v.mu.reset == reset {
-			c.store(user, f.verifier, s)
+			c.store(user, f.answer, s)
 		}
 		v.mu.Unlock()
 		close(f.done)
 	})
 }
 
-// store caches an answer; verifiers.mu is held. A verifier that has changed makes
-// the keys that went with the old one useless.
-func (c *Cluster) store(user string, verifier *pgauth.Verifier, s *Settings) {
+// store caches an answer; verifiers.mu is held. The keys of a user that has no password
+// any more are erased; those of an old password stay until the next proof, for servers
+// that have not heard of the change.
+func (c *Cluster) store(user string, a answer, s *Settings) {
 	v := &c.verifiers
-	if old := v.mu.byUser[user]; old != nil && !sameVerifier(old.verifier, verifier) {
+	old := v.mu.byUser[user]
+	if a.stored.IsZero() || a.locked {
 		c.secrets.forget(user)
 	}
+	if a.unusable != "" && (old == nil || old.unusable != a.unusable) {
+		c.logger().Warn("user cannot log in: set the password again with password_encryption = scram-sha-256, or allow md5 (auth { method md5 })",
+			zap.String("cluster", c.name), zap.String("user", user), zap.String("reason", a.unusable))
+	}
+	v.mu.usual = usualOf(a.stored, v.mu.usual)
 	for other := range v.mu.byUser { // any will do: it is only asked for again
 		if len(v.mu.byUser) < s.verify.size {
 			break
 		}
 		delete(v.mu.byUser, other)
 	}
-	v.mu.byUser[user] = &verified{verifier: verifier, at: Now()}
-}
-
-func sameVerifier(a, b *pgauth.Verifier) bool {
-	return a != nil && b != nil && bytes.Equal(a.StoredKey, b.StoredKey)
+	v.mu.byUser[user] = &verified{answer: a, at: Now()}
 }
 
 // DoubtVerifier says that a client's proof did not match the user's verifier: the
@@ -160,18 +185,19 @@ func (c *Cluster) DoubtVerifier(user string) {
 	}
 }
 
-// ForgetVerifier drops what is known of the user, verifier and keys, after a server
-// has refused the keys. The next login asks the servers again.
+// ForgetVerifier drops what is known of the user's password, after the primary has
+// refused what a proof revealed: it may have been changed. The next login asks the
+// servers again. The keys stay: they are not sent where they do not fit.
 func (c *Cluster) ForgetVerifier(user string) {
 	v := &c.verifiers
 	v.mu.Lock()
 	delete(v.mu.byUser, user)
 	v.mu.Unlock()
-	c.secrets.forget(user)
 }
 
-// queryVerifier asks the primary, else any server that answers the probe.
-func (c *Cluster) queryVerifier(ctx context.Context, user string, s *Settings) (*pgauth.Verifier, error) {
+// queryVerifier asks the primary, else any server that answers the probe. started is
+// called when it is its turn.
+func (c *Cluster) queryVerifier(ctx context.Context, user string, s *Settings, started func()) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.verify.timeout)
 	defer cancel()
 	v := &c.verifiers
@@ -179,14 +205,17 @@ func (c *Cluster) queryVerifier(ctx context.Context, user string, s *Settings) (
 	case v.turn <- struct{}{}:
 		defer func() { <-v.turn }()
 	case <-ctx.Done():
-		return nil, errNoServer()
+		authQueries(c.name, ctx.Err()).Inc()
+		return answer{}, errNoServer()
 	}
+	started()
 	failed := errNoBackend
 	for _, b := range askable(c.Topology()) {
-		password, err := v.ask(ctx, b, s, user)
+		row, err := v.ask(ctx, b, s, user)
 		if err == nil {
-			authQueries(c.name, err).Inc()
-			return c.parseVerifier(user, password), nil
+			authQueries(c.name, nil).Inc()
+			c.authWorks(true, nil)
+			return s.judge(row), nil
 		}
 		failed = err
 		if ctx.Err() != nil {
@@ -194,8 +223,24 @@ func (c *Cluster) queryVerifier(ctx context.Context, user string, s *Settings) (
 		}
 	}
 	authQueries(c.name, failed).Inc()
-	c.logger().Error("auth query failed", zap.String("cluster", c.name), zap.Error(failed))
-	return nil, errNoServer()
+	c.authWorks(false, failed)
+	return answer{}, errNoServer()
+}
+
+// authWorks tells the operator when auth queries begin to fail, and when that is over:
+// anybody can provoke a query.
+func (c *Cluster) authWorks(works bool, reason error) {
+	v := &c.verifiers
+	v.mu.Lock()
+	news := v.mu.failing == works
+	v.mu.failing = !works
+	v.mu.Unlock()
+	switch {
+	case news && works:
+		c.logger().Info("auth query works again", zap.String("cluster", c.name))
+	case news:
+		c.logger().Error("auth query failed: no client can log in until one works", zap.String("cluster", c.name), zap.Error(reason))
+	}
 }
 
 // askable returns the backends to ask, the primary first.
@@ -213,8 +258,8 @@ func askable(t *Topology) []*Backend {
 }
 
 // ask runs the auth query at one backend, on the connection kept from the last
-// time if it is that backend's. It returns "" for no row and for NULL.
-func (v *verifiers) ask(ctx context.Context, b *Backend, s *Settings, user string) (password string, err error) {
+// time if it is that backend's.
+func (v *verifiers) ask(ctx context.Context, b *Backend, s *Settings, user string) (row authRow, err error) {
 	kept := v.link != nil && v.on == b && v.made.sameLogin(s)
 	if !kept {
 		v.hangUp()
@@ -222,46 +267,57 @@ func (v *verifiers) ask(ctx context.Context, b *Backend, s *Settings, user strin
 	for {
 		if v.link == nil {
 			if v.link, err = b.connectOwn(ctx, s); err != nil {
-				return "", err
+				return authRow{}, err
 			}
 			v.on, v.made = b, s
 		}
 		v.used = Now()
-		password = ""
+		row = authRow{}
 		err = v.link.query(ctx, "", s.verify.sql, []string{user}, func(values [][]byte) error {
 			if len(values) == 0 {
 				return errors.New("no column")
 			}
-			password = string(values[len(values)-1])
+			row.password = string(values[len(values)-1])
+			row.locked = s.verify.sql == defaultAuthSQL && string(values[0]) == "f"
 			return nil
 		})
-		if err == nil {
-			return password, nil
+		var pg *pgwire.Error
+		if err == nil || errors.As(err, &pg) && pg.Code == pgwire.CodeCharacterNotInRepertoire {
+			return row, nil // a name that is no text there is nobody's
 		}
 		broken := v.link.broken
 		if broken {
 			v.hangUp()
 		}
 		if !broken || !kept || ctx.Err() != nil {
-			return "", fmt.Errorf("auth query at backend %s: %w", b.name, err)
+			return authRow{}, fmt.Errorf("auth query at backend %s: %w", b.name, err)
 		}
 		kept = false // the kept connection had died: once more on a new one
 	}
 }
 
-// parseVerifier reads the answer of an auth query. A user whose password cannot
-// be used is like none at all to the client; the operator is told.
-func (c *Cluster) parseVerifier(user, password string) *pgauth.Verifier {
-	if password == "" {
-		return nil
+// authRow is the row of an auth query; no row and NULL have no password.
+type authRow struct {
+	password string
+	locked   bool
+}
+
+// judge reads the row. A user whose password cannot be used is like none at all to the
+// client.
+func (s *Settings) judge(row authRow) answer {
+	if row.password == "" {
+		return answer{}
 	}
-	verifier, err := pgauth.ParseVerifier(password)
-	if err != nil {
-		c.logger().Warn("user cannot log in: set the password again with password_encryption = scram-sha-256",
-			zap.String("cluster", c.name), zap.String("user", user), zap.Error(err))
-		return nil
+	stored, err := pgauth.ParseStored(row.password)
+	switch {
+	case err != nil:
+		return answer{unusable: err.Error()}
+	case stored.MD5 != "" && s.Clients.Method == MethodSCRAM:
+		return answer{unusable: "the password is kept as an md5 hash, and clients are asked for SCRAM"}
+	case stored.MD5 != "" && !pgauth.MD5Allowed():
+		return answer{unusable: "the password is kept as an md5 hash, and md5 is not allowed in FIPS-only mode"}
 	}
-	return verifier
+	return answer{stored: stored, locked: row.locked}
 }
 
 // upkeep closes a connection that has not been used for a while.

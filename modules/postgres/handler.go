@@ -111,6 +111,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if err := p.settings.CheckListener(h.options.TLS != nil, h.options.RequireTLS); err != nil {
+		return fmt.Errorf("cluster %s: %w", h.Cluster, err)
+	}
 	h.cluster = registry.Reference(h.Cluster)
 	return nil
 }

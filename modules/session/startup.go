@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fairwaydb/fairway/modules/pgauth"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -31,7 +32,7 @@ func (s *Session) start() bool {
 		return false
 	}
 	if draining, ok := s.reg.enter(s); !ok {
-		s.refuseEntry(draining)
+		s.refuseEntry(draining, deadline)
 		return false
 	}
 	packet, err := s.negotiate(deadline)
@@ -49,16 +50,30 @@ func (s *Session) start() bool {
 	return true
 }
 
-// refuseEntry turns a client away before its startup packet is read.
-func (s *Session) refuseEntry(draining bool) {
+// refuseEntry turns a client away. One too many is heard first, as PostgreSQL does it: it may have come to cancel a statement, and
+// a driver believes an error only after its question for TLS was answered.
+func (s *Session) refuseEntry(draining bool, deadline time.Time) {
 	if draining {
 		s.labels.login(loginShutdown).Inc()
 		s.fatal(pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the database system is shutting down"))
 		return
 	}
-	s.labels.login(loginTooMany).Inc()
-	s.fatal(pgwire.Fatalf(pgwire.CodeTooManyConnections, "sorry, too many clients already"))
+	if limit := time.Now().Add(refusalTimeout); limit.Before(deadline) {
+		deadline = limit
+	}
+	_ = s.conn.SetDeadline(deadline)
+	packet, err := s.negotiate(deadline)
+	switch {
+	case err != nil:
+		s.loginFailed(err)
+	case packet != nil:
+		s.labels.login(loginTooMany).Inc()
+		s.fatal(pgwire.Fatalf(pgwire.CodeTooManyConnections, "sorry, too many clients already"))
+	}
 }
+
+// refusalTimeout bounds what a client that is one too many takes to say who it is.
+const refusalTimeout = 5 * time.Second
 
 // loginFailed tells the client and counts; clients that leave before they log in are probes and leave no line in the log.
 func (s *Session) loginFailed(err error) {
@@ -73,6 +88,8 @@ func (s *Session) loginFailed(err error) {
 	case errors.As(err, new(*handshakeError)):
 		s.labels.login(loginTLS).Inc()
 		s.logger.Debug("login failed", zap.Uint64("session_id", s.id), zap.Error(err))
+	case errors.Is(err, pgauth.ErrOversized):
+		s.labels.login(loginProtocol).Inc() // without a word, as PostgreSQL
 	case isTimeout(err):
 		s.labels.login(loginTimeout).Inc()
 		s.fatal(pgwire.Fatalf(pgwire.CodeProtocolViolation, "canceling authentication due to timeout"))
@@ -160,7 +177,7 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 		s.w.NegotiateProtocolVersion(s.version, packet.Unsupported)
 	}
 	if s.opts.RequireTLS && !s.secure() {
-		return pgwire.Fatalf(pgwire.CodeInvalidAuthorization, "this server requires TLS: connect with sslmode=require")
+		return errNeedsTLS()
 	}
 	for _, p := range packet.Params {
 		switch p.Name {
@@ -180,6 +197,7 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 	if s.identity.Database == "" {
 		s.identity.Database = s.identity.User
 	}
+	s.identity.User, s.identity.Database = truncated(s.identity.User), truncated(s.identity.Database)
 	s.asked, s.badOptions = startupSettings(packet.Params)
 	s.startup = settingsOf(s.asked)
 	s.settings = s.startup
