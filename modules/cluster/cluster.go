@@ -42,6 +42,7 @@ type Cluster struct {
 	settings atomic.Pointer[Settings] // nil before the first claim
 	changed  atomic.Pointer[chan struct{}]
 	active   atomic.Pointer[run] // nil without claims
+	began    atomic.Uint64       // see Beginnings
 	hurry    atomic.Bool         // there is no primary: monitors probe at the fast interval
 
 	sampler   sampler

@@ -53,6 +53,9 @@ func (r *run) fold(o outcome) {
 	b.circuit.probe(s.Breaker, 0, 0, 0)
 	b.score.probe(e.okAt, o.took, s.Health.HalfLife)
 	f := o.facts
+	if e.known {
+		r.foldDefaults(e, e.facts.defaults, f.defaults)
+	}
 	switch {
 	case e.known && f.incarnation != e.facts.incarnation:
 		r.c.logger().Info("backend was restarted", zap.String("cluster", r.c.name), zap.String("backend", b.name))

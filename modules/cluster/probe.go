@@ -40,7 +40,7 @@ const (
  CASE WHEN NOT r.r THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
  CASE WHEN r.r THEN (EXTRACT(epoch FROM
    pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) * 1000000)::pg_catalog.int8 END,
- i.wal_block_size, i.bytes_per_wal_segment`
+ i.wal_block_size, i.bytes_per_wal_segment` + signalColumn
 
 	// OFFSET 0 keeps the planner from asking more than once.
 	recovery = ` FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) r`
@@ -61,6 +61,7 @@ type serverProber struct {
 	made          *Settings // what l was made under
 	prepared      map[string]bool
 	page, segment lsn
+	defaults      *defaults // as last read
 }
 
 // probe implements prober. A connection that has broken since the last time says
@@ -87,12 +88,19 @@ func (p *serverProber) probe(ctx context.Context) (facts, time.Duration, error) 
 // ask runs the probe on the connection there is.
 func (p *serverProber) ask(ctx context.Context) (f facts, took time.Duration, err error) {
 	sent := Now()
+	var signal string
 	err = p.run(ctx, "probe", probeSQL, func(v []string) (err error) {
-		f, err = p.facts(v)
+		if f, err = p.facts(v); err == nil {
+			signal = v[12]
+		}
 		return err
 	})
 	f.at.sentAt = sent
-	return f, sent.Since(), err
+	took = sent.Since()
+	if err == nil {
+		f.defaults = p.learnDefaults(ctx, signal)
+	}
+	return f, took, err
 }
 
 // position implements prober.
@@ -161,7 +169,7 @@ func (p *serverProber) where(v []string) (at position, err error) {
 
 // facts reads the columns of a probe.
 func (p *serverProber) facts(v []string) (f facts, err error) {
-	if len(v) < 12 {
+	if len(v) < 13 {
 		return f, fmt.Errorf("%w: %d columns for the probe", ErrProtocol, len(v))
 	}
 	f.incarnation = v[5]

@@ -163,7 +163,7 @@ func (s *Set) unfit(c *Conn, now time.Time) reason {
 		return reasonPending
 	case s.mu.closed:
 		return reasonShutdown
-	case c.generation != s.mu.generation:
+	case c.generation < s.mu.oldest, c.generation < c.pool.oldest:
 		return reasonRetired
 	case l.expired(now.Sub(c.opened), c.jitter):
 		return reasonLifetime

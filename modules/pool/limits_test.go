@@ -129,6 +129,27 @@ func TestRetireClosesIdleConnectionsAtOnce(t *testing.T) {
 	check(t, s)
 }
 
+func TestRetireOnlyLeavesOtherIdentitiesAlone(t *testing.T) {
+	v := newServer(t)
+	s := v.newSet(t, Limits{})
+	idle, leased, other := acquire(t, s, alice), acquire(t, s, alice), acquire(t, s, bob)
+	idle.Release()
+	other.Release()
+	s.RetireOnly(func(id Identity) bool { return id == alice })
+	v.expectOpen(t, 2)
+	leased.Release()
+	v.expectOpen(t, 1)
+	if c := acquire(t, s, bob); c != other {
+		t.Error("the other identity's connection is not lent again")
+	} else {
+		c.Release()
+	}
+	fresh := acquire(t, s, alice)
+	fresh.Release()
+	v.expectOpen(t, 2)
+	check(t, s)
+}
+
 func TestStatsAreSortedAndAddUp(t *testing.T) {
 	v := newServer(t)
 	s := v.newSet(t, Limits{})

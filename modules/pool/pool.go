@@ -58,6 +58,8 @@ type pool struct {
 	waiters waitList
 	hungry  int // index in Set.mu.hungry plus one, 0: no waiters
 
+	oldest uint64 // generation: older connections are not lent again
+
 	opening bool  // a place of the budget is granted to a dial of this pool
 	running bool  // the opener goroutine runs
 	victim  *Conn // to be closed by the opener first: its place in the budget is the one granted

@@ -26,7 +26,8 @@ type Set struct {
 		waiting    int     // waiters of all pools
 		tickets    uint64  // the last one given to a waiter
 		total      int     // the budget in use: connections open, being opened, or detached and not closed yet
-		generation uint64  // connections of an older one are not lent again
+		generation uint64  // counts Retire and RetireOnly
+		oldest     uint64  // connections of an older generation are not lent again
 		closed     bool
 	}
 }
@@ -94,7 +95,7 @@ func (s *Set) take(id Identity, at *place) (*Conn, *waiter, error) {
 // found dead before it, the server has been restarted: all connections of its generation are retired.
 func (s *Set) discard(c *Conn, heard heard, dead int) {
 	s.mu.Lock()
-	burst := dead > 1 && c.pool.idle.size == 0 && c.generation == s.mu.generation
+	burst := dead > 1 && c.pool.idle.size == 0 && c.generation >= s.mu.oldest
 	s.detach(c, heard.reason())
 	s.mu.Unlock()
 	c.shut()
@@ -129,7 +130,31 @@ func (s *Set) SetLimits(l Limits) {
 func (s *Set) Retire() {
 	s.mu.Lock()
 	s.mu.generation++
+	s.mu.oldest = s.mu.generation
 	out := s.sweep(func(*Conn) reason { return reasonRetired })
+	s.mu.Unlock()
+	s.closeAll(out)
+}
+
+// RetireOnly does the same for the identities that which picks, and leaves the others alone. Called when what the server
+// sets for new sessions of theirs has changed. New connections are opened as sessions want them, one at a time for each
+// identity.
+func (s *Set) RetireOnly(which func(Identity) bool) {
+	s.mu.Lock()
+	s.mu.generation++
+	picked := make(map[*pool]bool)
+	for id, p := range s.mu.pools {
+		if which(id) {
+			p.oldest = s.mu.generation
+			picked[p] = true
+		}
+	}
+	out := s.sweep(func(c *Conn) reason {
+		if picked[c.pool] {
+			return reasonRetired
+		}
+		return reasonNone
+	})
 	s.mu.Unlock()
 	s.closeAll(out)
 }

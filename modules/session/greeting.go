@@ -10,7 +10,8 @@ import (
 )
 
 // greetings remembers what servers reported to a login, so that the next one of the same user, database and settings needs no server.
-// It is bounded and short-lived: what a server has refused since is refused at the first statement.
+// It is bounded and short-lived, and forgotten when the cluster's monitors see that new sessions begin otherwise: what a server has
+// refused since is refused at the first statement.
 type greetings struct {
 	mu   sync.Mutex
 	list map[greetingKey]greeting
@@ -20,6 +21,7 @@ type greetingKey struct{ cluster, user, database, settings string }
 
 type greeting struct {
 	reported map[string]string // never changed
+	since    uint64            // of the cluster's Beginnings, when the server was asked
 	until    time.Time
 }
 
@@ -30,23 +32,23 @@ const (
 
 var known greetings
 
-func (g *greetings) get(k greetingKey) map[string]string {
+func (g *greetings) get(k greetingKey, since uint64) map[string]string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e, ok := g.list[k]
-	if !ok || time.Now().After(e.until) {
+	if !ok || e.since != since || time.Now().After(e.until) {
 		return nil
 	}
 	return e.reported
 }
 
-func (g *greetings) put(k greetingKey, reported map[string]string) {
+func (g *greetings) put(k greetingKey, since uint64, reported map[string]string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.list == nil || len(g.list) >= maxGreetings {
 		g.list = make(map[greetingKey]greeting)
 	}
-	g.list[k] = greeting{reported, time.Now().Add(greetingFor)}
+	g.list[k] = greeting{reported, since, time.Now().Add(greetingFor)}
 }
 
 // greetingKey leaves out the value of application_name, which every server takes: clients put all sorts of things there.

@@ -240,7 +240,8 @@ func (s *Session) firstContact(deadline time.Time) error {
 		return s.badOptions
 	}
 	s.beginTurn()
-	if reported := known.get(s.greetingKey()); reported != nil {
+	since := s.cluster.Beginnings()
+	if reported := known.get(s.greetingKey(), since); reported != nil {
 		s.cleanName(reported["server_version"])
 		s.report(reported)
 		return nil
@@ -258,7 +259,7 @@ func (s *Session) firstContact(deadline time.Time) error {
 		if err := s.acquire(anyRead); err != nil {
 			return err
 		}
-		err := s.introduce(s.lease.conn)
+		err := s.introduce(s.lease.conn, since)
 		var lost *lostError
 		if errors.As(err, &lost) && attempt < maxAttempts {
 			s.undoPending(nil)
@@ -283,7 +284,7 @@ func errLoginWait() error {
 
 // introduce brings the session's settings to the server connection and notes everything the server reports. Even when there is
 // nothing to set the server is asked: it takes a changed configuration in when it hears something.
-func (s *Session) introduce(c *pool.Conn) error {
+func (s *Session) introduce(c *pool.Conn, since uint64) error {
 	s.cleanName(c.Param("server_version"))
 	sql, _ := difference(appliedSettings(c), noSettings)
 	s.ownQuery(c, sql+askSQL(s.asked), ownSettings)
@@ -297,7 +298,7 @@ func (s *Session) introduce(c *pool.Conn) error {
 			reported[name] = v
 		}
 	}
-	known.put(s.greetingKey(), reported)
+	known.put(s.greetingKey(), since, reported)
 	s.report(reported)
 	return nil
 }

@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/fairwaydb/fairway/modules/pool"
+)
+
+// defaults are what one server sets for new sessions, by user and database, besides its configuration: immutable.
+// See https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
+type defaults struct {
+	signal   string            // what the probe compares
+	roles    map[string]string // identity and rights of the roles that log in, by name
+	settings map[[2]string]string
+}
+
+// The signal changes with everything that decides how a new session begins: the settings of roles and databases, the roles and
+// databases themselves, and the configuration. All of it may be read by everybody, and is small.
+const signalColumn = `,
+ (SELECT pg_catalog.concat_ws(',', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(d::pg_catalog.text)))
+    FROM pg_catalog.pg_db_role_setting d)
+ || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',', oid, rolname::pg_catalog.text, rolsuper, rolcanlogin)))
+    FROM pg_catalog.pg_roles)
+ || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',',
+      oid, datname::pg_catalog.text, datallowconn, datconnlimit, datacl::pg_catalog.text))) FROM pg_catalog.pg_database)
+ || ';' || pg_catalog.pg_conf_load_time()`
+
+const defaultsSQL = `SELECT '', rolname::pg_catalog.text, '', pg_catalog.concat_ws(',', oid, rolsuper)
+ FROM pg_catalog.pg_roles WHERE rolcanlogin
+UNION ALL SELECT 's', COALESCE(r.rolname::pg_catalog.text, ''), COALESCE(d.datname::pg_catalog.text, ''), s.setconfig::pg_catalog.text
+ FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+ LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+ WHERE (s.setrole = 0 OR r.oid IS NOT NULL) AND (s.setdatabase = 0 OR d.oid IS NOT NULL)`
+
+// of is what the server sets for one identity; two of them are equal when its sessions begin alike.
+func (d *defaults) of(id pool.Identity) string {
+	return d.roles[id.User] + "\x00" + d.settings[[2]string{id.User, id.Database}] + "\x00" + d.settings[[2]string{id.User, ""}] +
+		"\x00" + d.settings[[2]string{"", id.Database}] + "\x00" + d.settings[[2]string{"", ""}]
+}
+
+// learnDefaults reads the defaults anew when the signal has moved, and returns the last ones read. A failure says nothing about the
+// server, which has just answered: it is tried again at the next probe.
+func (p *serverProber) learnDefaults(ctx context.Context, signal string) *defaults {
+	if signal == "" || p.defaults != nil && p.defaults.signal == signal {
+		return p.defaults
+	}
+	d := &defaults{signal: signal, roles: make(map[string]string), settings: make(map[[2]string]string)}
+	err := p.l.query(ctx, "", defaultsSQL, nil, func(v [][]byte) error {
+		switch {
+		case len(v) != 4:
+			return ErrProtocol
+		case len(v[0]) == 0:
+			d.roles[string(v[1])] = string(v[3])
+		default:
+			d.settings[[2]string{string(v[1]), string(v[2])}] = string(v[3])
+		}
+		return nil
+	})
+	if err == nil {
+		p.defaults = d
+	} else if p.l.broken {
+		p.close()
+	}
+	return p.defaults
+}
+
+// foldDefaults follows a change of what a server sets for new sessions. Server connections that began otherwise are not lent again,
+// and what servers said to logins is forgotten. The replicas are asked at once: they follow.
+func (r *run) foldDefaults(e *entry, before, now *defaults) {
+	if now == nil || before == nil || before == now {
+		return
+	}
+	e.backend.set.RetireOnly(func(id pool.Identity) bool { return before.of(id) != now.of(id) })
+	r.c.began.Add(1)
+	r.c.logger().Debug("settings of new sessions have changed", zap.String("cluster", r.c.name), zap.String("backend", e.backend.name))
+	for _, other := range r.entries {
+		if other != e && other.facts.at.recovery {
+			other.backend.wake()
+		}
+	}
+}
+
+// Beginnings counts the changes of what the servers set for new sessions, of roles and of databases. What a server said to a login
+// holds for the next one while it stands still.
+func (c *Cluster) Beginnings() uint64 { return c.began.Load() }
