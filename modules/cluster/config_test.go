@@ -198,11 +198,8 @@ func TestWrongCaddyfilesAreRefusedWithTheRemedy(t *testing.T) {
 		"consistency some":                   `unknown value "some"`,
 		"breaker wild":                       `unknown module "wild"`,
 		"breaker consecutive {\nlimit 1\n}":  `unknown option "limit"`,
-<<<<<<< ours
 		"pool {\nmode phrase\n}":             `unknown value "phrase"`,
-=======
 		"pool {\nmode statement\n}":          "pool mode statement is not built",
->>>>>>> theirs
 		"pool {\nsize 0\n}":                  "too small",
 		"max_lag -1":                         "size",
 		"monitor {\ninterval 0s\n}":          "0 is not possible",
