@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/certmagic"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
 
 	"github.com/fairwaydb/fairway/modules/pgtls"
 )
