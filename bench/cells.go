@@ -49,29 +49,23 @@ const largeScript = "SELECT * FROM large;\n"
 // cells are all of them, in the order they are measured and shown.
 func cells() []cell {
 	var all []cell
-	for _, clients := range []int{1, 16, 64} {
-		all = append(all, cell{
-			scene: one, clients: clients, mode: "simple", basic: clients == 16,
-			peers: []string{direct, pgbouncer, haproxy, fairway},
-		})
-	}
 	all = append(
 		all,
+		cell{scene: one, clients: 1, mode: "simple", peers: []string{direct, pgbouncer, haproxy, fairway}},
+		cell{scene: one, clients: 16, mode: "simple", basic: true, peers: []string{direct, pgbouncer, haproxy, fairway}},
+		cell{scene: one, clients: 64, mode: "simple", peers: []string{direct, pgbouncer, fairway}},
 		cell{scene: one, clients: 256, mode: "simple", peers: []string{direct, pgbouncer, fairway}},
-		cell{scene: one, clients: 16, mode: "extended", peers: []string{direct, pgbouncer, fairway}},
+		cell{scene: one, clients: 16, mode: "extended", peers: []string{pgbouncer, fairway}},
 		// PgBouncer 1.18 knows no prepared statements in transaction mode.
 		cell{scene: one, clients: 16, mode: "prepared", basic: true, peers: []string{direct, haproxy, fairway}},
 		cell{
 			name: "one/large/4", scene: one, clients: 4, mode: "simple", script: largeScript, megabyte: 1,
 			peers: []string{direct, pgbouncer, haproxy, fairway},
 		},
+		cell{scene: three, clients: 1, mode: "simple", peers: []string{pgpool, haproxy, fairway}},
+		cell{scene: three, clients: 16, mode: "simple", basic: true, peers: []string{pgpool, haproxy, fairway}},
+		cell{scene: three, clients: 64, mode: "simple", peers: []string{pgpool, fairway}},
 	)
-	for _, clients := range []int{1, 16, 64} {
-		all = append(all, cell{
-			scene: three, clients: clients, mode: "simple", basic: clients == 16,
-			peers: []string{pgpool, haproxy, fairway},
-		})
-	}
 	for _, mode := range []string{"extended", "prepared"} {
 		for _, clients := range []int{16, 64} {
 			all = append(all, cell{

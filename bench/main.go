@@ -197,11 +197,7 @@ func (b *bench) compare(ctx context.Context, sections, plots map[string]string) 
 		outcomes = append(outcomes, memoryOutcome(weights)...)
 	}
 	if b.only == "" && !b.smoke {
-		counted, err := b.countAllocations(ctx)
-		if err != nil {
-			return nil, err
-		}
-		outcomes = append(outcomes, counted...)
+		outcomes = append(outcomes, b.countAllocations(ctx))
 	}
 	sections["goals"] = goalTable(outcomes)
 	return outcomes, nil

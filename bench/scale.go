@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fairwaydb/fairway/bench/rig"
 	"github.com/fairwaydb/fairway/bench/stat"
 	"github.com/fairwaydb/fairway/bench/svg"
 )
@@ -41,10 +40,10 @@ func (b *bench) sizes() curves {
 	return curves{
 		idle:       []int{0, 1000, 2500, 5000, mostIdle},
 		storm:      []int{250, 500, 1000, 2000},
-		beside:     []int{0, 1000, 2500, 5000},
+		beside:     []int{0, 2000, 5000},
 		backends:   []int{1, 3, 10, 25, mostBackends},
 		statements: []int{1, 100, 1000, 10000, 100000},
-		rounds:     min(3, b.rounds), span: 2 * time.Second,
+		rounds:     min(3, b.rounds), span: b.round / 2,
 	}
 }
 
@@ -62,9 +61,8 @@ func addresses(n int) string {
 
 // backends names n servers: the primary, and the two replicas under as many addresses as it takes. To a balancer these
 // are n servers.
-func backends(r *rig.Rig, n int) ([]string, error) {
-	all := []string{r.Primary()}
-	replicas := r.Replicas()
+func backends(primary string, replicas []string, n int) ([]string, error) {
+	all := []string{primary}
 	for i := range n - 1 {
 		_, port, err := net.SplitHostPort(replicas[i%len(replicas)])
 		if err != nil {

@@ -48,7 +48,7 @@ func (b *bench) backendsCurve(ctx context.Context, sizes curves, plots map[strin
 
 // withBackends starts a Fairway before n backends.
 func (b *bench) withBackends(ctx context.Context, n int) (*rig.Peer, error) {
-	all, err := backends(b.rig, n)
+	all, err := backends(b.rig.Primary(), b.rig.Replicas(), n)
 	if err != nil {
 		return nil, err
 	}

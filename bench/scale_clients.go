@@ -28,11 +28,11 @@ func (b *bench) idleCurve(ctx context.Context, sizes curves, plots map[string]st
 	var t table
 	t.WriteString("#### Idle clients, and one that is busy beside them\n\n")
 	t.head("Idle clients", "Through", "RSS, MiB", "busy client: p50, µs", "p99, µs")
-	var held, median, tail []*curve
+	var held, median []*curve
 	for _, name := range []string{pgbouncer, fairway} {
-		h, m, l := newCurve(title(name), hue[name]), newCurve(title(name), hue[name]), newCurve(title(name), hue[name])
-		held, median, tail = append(held, h), append(median, m), append(tail, l)
-		if err := b.idleOf(ctx, name, sizes, &t, h, m, l); err != nil {
+		h, m := newCurve(title(name), hue[name]), newCurve(title(name), hue[name])
+		held, median = append(held, h), append(median, m)
+		if err := b.idleOf(ctx, name, sizes, &t, h, m); err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -43,7 +43,7 @@ func (b *bench) idleCurve(ctx context.Context, sizes curves, plots map[string]st
 }
 
 // idleOf is idleCurve for one peer.
-func (b *bench) idleOf(ctx context.Context, name string, sizes curves, t *table, held, median, tail *curve) (err error) {
+func (b *bench) idleOf(ctx context.Context, name string, sizes curves, t *table, held, median *curve) (err error) {
 	p, err := b.openers(ctx)[name]()
 	if err != nil {
 		return err
@@ -76,7 +76,6 @@ func (b *bench) idleOf(ctx context.Context, name string, sizes curves, t *table,
 		}
 		held.add(n, single(mebibytes(memory.RSS)))
 		median.add(n, stat.Of(p50s))
-		tail.add(n, stat.Of(p99s))
 		t.row(strconv.Itoa(n), title(name), number(mebibytes(memory.RSS)), spread(stat.Of(p50s)), spread(stat.Of(p99s)))
 		b.logf("%d idle  %-10s %s MiB, p50 %s µs, p99 %s µs", n, name, number(mebibytes(memory.RSS)), spread(stat.Of(p50s)), spread(stat.Of(p99s)))
 	}

@@ -15,11 +15,11 @@ import (
 // style colors a plot by the page's scheme. The series' colors differ in brightness, too, for who cannot tell their hues.
 const style = `<style>
 text{font:12px system-ui,-apple-system,"Segoe UI","Liberation Sans",Arial,sans-serif;fill:#24292f}
-.t{font-weight:600;font-size:14px}.s{font-size:11px;fill:#57606a}.g{stroke:#d0d7de;stroke-width:1}.a{stroke:#57606a;stroke-width:1}
+.t{font-weight:600;font-size:14px}.s{font-size:11px;fill:#57606a}.v{font-size:10px;fill:#57606a}.g{stroke:#d0d7de;stroke-width:1}.a{stroke:#57606a;stroke-width:1}
 .w{stroke:#24292f;stroke-width:1.2}.l{fill:none;stroke-width:2}
 .f0{fill:#0969da}.l0{stroke:#0969da}.f1{fill:#e16f24}.l1{stroke:#e16f24}.f2{fill:#8250df}.l2{stroke:#8250df}
 .f3{fill:#2da44e}.l3{stroke:#2da44e}.f4{fill:#8c959f}.l4{stroke:#8c959f}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#9198a1}.g{stroke:#30363d}.a{stroke:#9198a1}.w{stroke:#e6edf3}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s,.v{fill:#9198a1}.g{stroke:#30363d}.a{stroke:#9198a1}.w{stroke:#e6edf3}
 .f0{fill:#4493f8}.l0{stroke:#4493f8}.f1{fill:#f0883e}.l1{stroke:#f0883e}.f2{fill:#ab7df8}.l2{stroke:#ab7df8}
 .f3{fill:#3fb950}.l3{stroke:#3fb950}.f4{fill:#9198a1}.l4{stroke:#9198a1}}
 </style>
@@ -71,7 +71,9 @@ func (p Plot) Bars() string {
 			d.bar(at, bar, p.Series[i].Color, p.Series[i].Values[g])
 			at += bar
 		}
-		d.text(center, height-bottom+18, "middle", "", name)
+		above, below, _ := strings.Cut(name, ", ") // names side by side are too wide for one line
+		d.text(center, height-bottom+18, "middle", "", above)
+		d.text(center, height-bottom+33, "middle", "s", below)
 	}
 	return d.end()
 }
@@ -189,7 +191,7 @@ func (d *drawing) bar(x, w float64, color int, f stat.Figure) {
 	if f.Upper > upper {
 		upper = f.Upper
 	}
-	d.text(x+w/2, d.y(upper)-4, "middle", "s", Short(f.Median))
+	d.text(x+w/2, d.y(upper)-4, "middle", "v", Short(f.Median))
 }
 
 // whisker draws the quartiles, when there is more than one round.
@@ -232,13 +234,13 @@ func Step(highest float64) float64 {
 	}
 }
 
-// Short writes a number in few characters: 12 k for 12,000, three digits otherwise.
+// Short writes a number in few characters: 12k for 12,000, three digits otherwise.
 func Short(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 999_500:
-		return strconv.FormatFloat(v/1e6, 'g', 3, 64) + " M"
+		return strconv.FormatFloat(v/1e6, 'g', 3, 64) + "M"
 	case a >= 10_000:
-		return strconv.FormatFloat(math.Round(v/100)/10, 'f', -1, 64) + " k"
+		return strconv.FormatFloat(math.Round(v/100)/10, 'f', -1, 64) + "k"
 	case a >= 100:
 		return strconv.FormatFloat(math.Round(v), 'f', -1, 64)
 	default:
