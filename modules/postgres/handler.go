@@ -137,20 +137,32 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
-// Handle runs a session; it returns when the client is gone. All errors are the
-// session's affair, so that layer4 logs none.
+// Handle runs a session. A connection of the network pg is taken away from
+// layer4, and Handle returns at once; of others, when the client is gone. All
+// errors are the session's affair, so that layer4 logs none.
 func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
-	defer func() {
-		if v := recover(); v != nil { // layer4 has no recover: a panic would end the process
-			h.logger.Error("handler panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
-		}
-	}()
 	// The session reads the socket itself: layer4's view of it hides what a
 	// net.TCPConn can do. What a matcher has read already goes along.
 	conn, buffered := cx.Conn, bytes.Clone(cx.MatchingBytes())
+	if a, ok := conn.(*accepted); ok {
+		go h.serve(a.take(), buffered)
+	} else {
+		h.serve(conn, buffered)
+	}
+	return nil
+}
+
+// serve runs a session until the client is gone. The registry of the sessions
+// ends it and waits for it.
+func (h *Handler) serve(conn net.Conn, buffered []byte) {
+	defer func() {
+		if v := recover(); v != nil { // nobody above has one: a panic would end the process
+			h.logger.Error("handler panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
 	if caddy.Exiting() {
 		refuse(conn, buffered)
-		return nil
+		return
 	}
 	o := h.options
 	c := registry.Reference(h.Cluster)
@@ -158,14 +170,13 @@ func (h *Handler) Handle(cx *layer4.Connection, _ layer4.Handler) error {
 	if c != o.Cluster { // the configuration has ended, and the registry has forgotten its cluster
 		if c.Settings() == nil {
 			refuse(conn, buffered)
-			return nil
+			return
 		}
 		other := *o
 		other.Cluster = c
 		o = &other
 	}
 	session.Serve(conn, buffered, o)
-	return nil
 }
 
 // refuseTimeout bounds what is done for a client that is turned away.

@@ -129,7 +129,7 @@ func (s *socket) accept() {
 			pause = 0
 		}
 		select {
-		case s.conns <- conn:
+		case s.conns <- &accepted{Conn: conn}:
 		case <-s.done:
 			_ = conn.Close()
 			return

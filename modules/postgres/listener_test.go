@@ -174,13 +174,45 @@ func TestAcceptedConnectionsArePlainTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := conn.(*accepted).take().(*net.TCPConn)
 	if !ok {
-		t.Fatalf("it is a %T", conn)
+		t.Fatalf("it is a %T", conn.(*accepted).Conn)
 	}
+	defer tcp.Close()
 	if mptcp, err := tcp.MultipathTCP(); mptcp || err != nil {
 		t.Errorf("multipath: %v, %v", mptcp, err)
+	}
+}
+
+func TestAConnectionThatWasTakenStaysOpen(t *testing.T) {
+	l := open(t, "pg/127.0.0.1:0")
+	for _, take := range []bool{false, true} {
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tcp net.Conn
+		if take {
+			tcp = conn.(*accepted).take()
+		}
+		if err := conn.Close(); err != nil { // by layer4
+			t.Fatal(err)
+		}
+		if tcp != nil {
+			if _, err := io.WriteString(tcp, "hello"); err != nil {
+				t.Error(err)
+			}
+			_ = tcp.Close()
+		}
+		told, err := io.ReadAll(client)
+		if got := string(told) == "hello"; err != nil || got != take {
+			t.Errorf("taken: %v; the client was told %q, %v", take, told, err)
+		}
+		_ = client.Close()
 	}
 }
 
