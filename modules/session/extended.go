@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -11,27 +12,55 @@ import (
 type batch struct {
 	frames    []byte
 	classes   []*pgsql.Class // of the statements bound or parsed in it
-	merged    pgsql.Class
+	merged    *pgsql.Class
 	binds     bool    // a Bind or a message about a portal is in it: more than preparing
 	executes  bool    // an Execute is in it
 	describes bool    // a portal is described: the client reads its rows by that
 	undo      []reply // what its messages did to the session's statements, for a second attempt
+
+	store *store // what the slices and merged came from; nil while nothing is gathered
 }
+
+// store is the memory of a batch while no session needs it: an idle session has none.
+type store struct {
+	frames  []byte
+	classes []*pgsql.Class
+	merged  pgsql.Class
+	undo    []reply
+}
+
+var stores = sync.Pool{New: func() any { return new(store) }}
 
 func (b *batch) waiting() bool { return len(b.frames) > 0 }
 
-func (b *batch) reset() {
-	if cap(b.frames) > gatherLimit {
-		b.frames = nil // a large Bind is not kept
+// take makes sure that the batch has memory.
+func (b *batch) take() {
+	if b.store != nil {
+		return
 	}
-	b.frames = b.frames[:0]
+	b.store, _ = stores.Get().(*store)
+	b.frames, b.classes, b.merged, b.undo = b.store.frames, b.store.classes, &b.store.merged, b.store.undo
+}
+
+// reset empties the batch and gives its memory back.
+func (b *batch) reset() {
+	if b.store == nil {
+		return
+	}
 	clear(b.classes)
 	clear(b.undo)
-	b.classes, b.binds, b.executes, b.describes, b.undo = b.classes[:0], false, false, false, b.undo[:0]
+	st := b.store
+	st.frames, st.classes, st.undo = b.frames[:0], b.classes[:0], b.undo[:0]
+	st.merged = pgsql.Class{Unproven: st.merged.Unproven[:0], Settings: st.merged.Settings[:0]}
+	*b = batch{}
+	if cap(st.frames) <= gatherLimit { // a large Bind is not kept
+		stores.Put(st)
+	}
 }
 
 // add copies a frame.
 func (b *batch) add(typ byte, body []byte) {
+	b.take()
 	b.frames = append(b.frames, typ)
 	b.frames = binary.BigEndian.AppendUint32(b.frames, uint32(len(body)+4))
 	b.frames = append(b.frames, body...)
@@ -94,6 +123,7 @@ func (s *Session) sync() error {
 
 // gather adds a message and what its statement does.
 func (s *Session) gather(typ byte, body []byte) error {
+	s.batch.take()
 	switch typ {
 	case pgwire.MsgParse:
 		_, sql, _, err := pgwire.DecodeParse(body)
@@ -164,11 +194,12 @@ func (b *batch) class() *pgsql.Class {
 
 // merge builds the class of the batch anew, in memory of its own: the classes of statements are shared with other sessions.
 func (b *batch) merge() *pgsql.Class {
-	b.merged = pgsql.Class{Unproven: b.merged.Unproven[:0], Settings: b.merged.Settings[:0]}
+	b.take()
+	*b.merged = pgsql.Class{Unproven: b.merged.Unproven[:0], Settings: b.merged.Settings[:0]}
 	for _, c := range b.classes {
-		merge(&b.merged, c)
+		merge(b.merged, c)
 	}
-	return &b.merged
+	return b.merged
 }
 
 // runBatch sends what was gathered. synced says that it ends with Sync.

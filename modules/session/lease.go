@@ -81,6 +81,7 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 	s.mu.backend = b
 	s.mu.Unlock()
 	s.lease = lease{conn: conn, member: choice.Member, metrics: s.labels.backend(b.Name())}
+	s.queue.borrow(stateOf(conn).queue)
 	reason := choice.Reason
 	if s.forced {
 		reason = routing.ReasonCorrected
@@ -143,7 +144,7 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	r := &s.route
 	r.Class = class
 	r.Route = s.opts.Route
-	if r.Route == routing.TargetAuto && (s.forced || s.whole || s.reported == nil && s.cluster.Topology().Primary != nil) {
+	if r.Route == routing.TargetAuto && (s.forced || s.whole || !s.reported.greeted() && s.cluster.Topology().Primary != nil) {
 		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance
 	}
 	r.Mark = s.mark
@@ -235,6 +236,7 @@ func (s *Session) release() {
 	s.unpin()
 	s.lease, s.bound = lease{}, 0
 	s.heldSince.Store(0)
+	stateOf(c).queue = s.queue.giveUp()
 	c.Release()
 }
 

@@ -289,10 +289,10 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 	if string(name) == "in_hot_standby" {
 		return nil
 	}
-	if told, ok := s.reported[string(name)]; s.reported == nil || ok && told == string(value) {
+	if told, ok := s.reported.value(string(name)); !s.reported.greeted() || ok && told == string(value) {
 		return nil // or not greeted yet: the greeting tells everything
 	}
-	s.reported[string(name)] = string(value)
+	s.reported.set(string(name), string(value))
 	s.lexical.note(string(name), string(value))
 	s.w.ParameterStatus(string(name), string(value))
 	return nil

@@ -61,6 +61,31 @@ type replies struct {
 	pushed chan struct{} // told of every push while the turn is duplex
 }
 
+// borrow gives the queue memory, so that an idle session needs none.
+func (q *replies) borrow(list []reply) {
+	q.mu.Lock()
+	if q.head == len(q.list) {
+		q.list, q.head = list[:0], 0
+	}
+	q.mu.Unlock()
+}
+
+// keptReplies is the longest queue whose memory is kept, in replies.
+const keptReplies = 1 << 10
+
+// giveUp takes the memory of an empty queue away and returns it.
+func (q *replies) giveUp() (list []reply) {
+	q.mu.Lock()
+	if q.head == len(q.list) {
+		if cap(q.list) <= keptReplies {
+			list = q.list[:0]
+		}
+		q.list, q.head = nil, 0
+	}
+	q.mu.Unlock()
+	return list
+}
+
 func (q *replies) push(r reply) {
 	q.mu.Lock()
 	if q.head == len(q.list) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -305,17 +304,20 @@ func (s *Session) introduce(c *pool.Conn, since uint64) error {
 
 // report decides what this client is told: what the server said, but for its application's name, which others share the greeting
 // with, and for whether the server is a standby, which is the listener's business.
-func (s *Session) report(reported map[string]string) {
-	s.reported = maps.Clone(reported)
+func (s *Session) report(shared map[string]string) {
+	s.reported = reported{shared: shared}
 	if s.startup.has("application_name") {
-		s.reported["application_name"] = s.startup.value("application_name")
+		s.reported.set("application_name", s.startup.value("application_name"))
 	}
-	s.reported["in_hot_standby"] = "off"
+	standby := "off"
 	if s.opts.Route == routing.TargetReplica {
-		s.reported["in_hot_standby"] = "on"
+		standby = "on"
 	}
-	for name, value := range s.reported {
-		s.lexical.note(name, value)
+	s.reported.set("in_hot_standby", standby)
+	for _, name := range reportedNames {
+		if value, ok := s.reported.value(name); ok {
+			s.lexical.note(name, value)
+		}
 	}
 }
 
@@ -391,7 +393,7 @@ func (s *Session) greet() {
 	}
 	s.reg.keys(s, size)
 	for _, name := range reportedNames {
-		if v, ok := s.reported[name]; ok {
+		if v, ok := s.reported.value(name); ok {
 			s.w.ParameterStatus(name, v)
 		}
 	}

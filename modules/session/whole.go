@@ -41,7 +41,7 @@ func (s *Session) recycle() bool {
 	defer timer.Stop()
 	s.beginTurn()
 	s.w.Reset(s.conn)
-	s.reported = nil // nobody is told any more
+	s.reported = reported{} // nobody is told any more
 	s.ownQuery(c, "DISCARD ALL", ownSettings)
 	if err := s.await(c); err != nil {
 		s.lease.taint("not cleaned")
