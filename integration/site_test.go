@@ -37,6 +37,7 @@ type caddyHost struct {
 	dir   string
 	admin string // host:port of the admin API
 	sites map[string]*site
+	level string        // of the log; "" is INFO
 	grace time.Duration // an option of the app that means nothing while Caddy runs: reloads vary it
 }
 
@@ -106,10 +107,13 @@ func (h *caddyHost) document() []byte {
 		"logging": map[string]any{"logs": map[string]any{"default": map[string]any{
 			"writer":  map[string]any{"output": "file", "filename": h.logFile(), "roll": false},
 			"exclude": []string{"admin.api"}, // each request of the tests
+			"level":   h.level,
 		}}},
 		"apps": map[string]any{
 			"postgres": map[string]any{"clusters": clusters, "grace_period": caddy.Duration(h.grace)},
 			"layer4":   map[string]any{"servers": listeners},
+			// Roots stay in the storage above: the machine's are none of our business.
+			"pki": map[string]any{"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}}},
 		},
 	})
 	if err != nil {

@@ -116,7 +116,14 @@ func (s *Session) acquireError(m *cluster.Member, err error) error {
 
 // isIdentityError tells the SQLSTATEs of a failed login that speak about who logs in where, not about the server.
 func isIdentityError(code string) bool {
-	return len(code) == 5 && (code[:2] == "28" || code[:2] == "3D" || code[:2] == "42" || code[:2] == "22" || code == pgwire.CodeTooManyConnections)
+	if code == pgwire.CodeTooManyConnections {
+		return true
+	}
+	switch code[:min(len(code), 2)] {
+	case "28", "3D", "42", "22", "55": // who, where, privileges, settings, a database that takes no connections
+		return true
+	}
+	return false
 }
 
 // awaitChange waits until the topology has changed, the deadline of failover_wait has passed, or the client cancels or leaves.
