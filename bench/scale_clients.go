@@ -102,30 +102,40 @@ func (b *bench) stormCurve(ctx context.Context, sizes curves, plots map[string]s
 	}
 	var t table
 	t.WriteString("#### Clients that reconnect at once\n\n")
-	t.head("Clients", "Through", "all are in after, ms", "a login takes (p50), ms", "p99, ms", "failed logins")
+	t.head("Clients", "Through", "all are in after, ms", "a login takes (p50), ms", "p99, ms", "CPU per login, µs", "failed logins")
 	for _, n := range sizes.storm {
-		elapsed, median, tail, failed := make(map[string][]float64), make(map[string][]float64), make(map[string][]float64), make(map[string]int)
+		storms := make(map[string][]gust)
 		for round := range sizes.rounds {
 			for i := range names {
 				name := names[(round+i)%len(names)]
-				a, err := storm(ctx, peers[name], n)
+				g, err := storm(ctx, peers[name], n)
 				if err != nil {
 					return "", fmt.Errorf("%s: %w", name, err)
 				}
-				elapsed[name] = append(elapsed[name], float64(a.Elapsed.Milliseconds()))
-				median[name] = append(median[name], stat.Quantile(a.Logins, 0.5))
-				tail[name] = append(tail[name], stat.Quantile(a.Logins, 0.99))
-				failed[name] += a.Failed
-				if a.Failed > 0 {
-					b.logf("storm of %d  %-10s %d failed: %v", n, name, a.Failed, a.First)
+				storms[name] = append(storms[name], g)
+				if g.failed > 0 {
+					b.logf("storm of %d  %-10s %.0f failed: %v", n, name, g.failed, g.first)
 				}
 			}
 		}
 		for _, name := range names {
-			f := stat.Of(elapsed[name])
+			figure := func(pick func(gust) float64) stat.Figure {
+				var found []float64
+				for _, g := range storms[name] {
+					found = append(found, pick(g))
+				}
+				return stat.Of(found)
+			}
+			f := figure(func(g gust) float64 { return g.elapsed })
+			paid := figure(func(g gust) float64 { return g.cpu })
+			var lost float64
+			for _, g := range storms[name] {
+				lost += g.failed
+			}
 			all[name].add(n, f)
-			t.row(strconv.Itoa(n), title(name), spread(f), spread(stat.Of(median[name])), spread(stat.Of(tail[name])), strconv.Itoa(failed[name]))
-			b.logf("storm of %d  %-10s all in after %s ms, %d failed", n, name, spread(f), failed[name])
+			t.row(strconv.Itoa(n), title(name), spread(f), spread(figure(func(g gust) float64 { return g.median })),
+				spread(figure(func(g gust) float64 { return g.tail })), spread(paid), number(lost))
+			b.logf("storm of %d  %-10s all in after %s ms, %s µs CPU each", n, name, spread(f), spread(paid))
 		}
 	}
 	plots["scale-storm.svg"] = draw("Time until all have reconnected", "ms", "clients that reconnect at once", false, all[pgbouncer], all[fairway])
@@ -133,16 +143,30 @@ func (b *bench) stormCurve(ctx context.Context, sizes curves, plots map[string]s
 	return t.String(), nil
 }
 
+// gust is one storm: milliseconds until all were in and for one login, CPU microseconds of the proxy per login.
+type gust struct {
+	elapsed, median, tail, cpu, failed float64
+	first                              error
+}
+
 // storm connects n clients, drops them and connects as many again, all at the same time.
-func storm(ctx context.Context, p *rig.Peer, n int) (load.Arrival, error) {
+func storm(ctx context.Context, p *rig.Peer, n int) (gust, error) {
 	crowd, err := idle(ctx, p, n)
 	if err != nil {
-		return load.Arrival{}, err
+		return gust{}, err
 	}
 	crowd.Close()
-	crowd, arrival := load.Gather(ctx, target(p), n, n)
+	before, err := spent(p)
+	if err != nil {
+		return gust{}, err
+	}
+	crowd, a := load.Gather(ctx, target(p), n, n)
+	after, err := spent(p)
 	crowd.Close()
-	return arrival, nil
+	return gust{
+		elapsed: float64(a.Elapsed.Milliseconds()), median: stat.Quantile(a.Logins, 0.5), tail: stat.Quantile(a.Logins, 0.99),
+		cpu: float64((after - before).Microseconds()) / float64(n), failed: float64(a.Failed), first: a.First,
+	}, err
 }
 
 // busyClients work beside the idle ones of besideCurve.
