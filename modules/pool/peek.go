@@ -58,13 +58,22 @@ func (e *ear) open(c net.Conn) {
 	}
 }
 
-// listen tells whether the server has said something, or gone, since the connection was used last. For the owner. A
-// connection that has not been idle since it was opened is taken as it is.
-func (c *Conn) listen() heard {
+// justUsed is the time after its release within which a connection is lent without being peeked at: whoever dies in it
+// could as well have died in the next one, after the peek. It spares a busy pool a system call per lease.
+const justUsed = time.Millisecond
+
+// idled tells whether the connection has been idle for so long that it must be peeked at. For the owner. One that has
+// not been idle since it was opened need not be.
+func (c *Conn) idled(after time.Duration) bool {
 	if c.fresh {
 		c.fresh = false
-		return heardNothing
+		return false
 	}
+	return after <= 0 || time.Since(c.since) >= after
+}
+
+// listen tells whether the server has said something, or gone, since the connection was used last. For the owner.
+func (c *Conn) listen() heard {
 	e := &c.ear
 	e.heard = heardNothing
 	if e.raw != nil {

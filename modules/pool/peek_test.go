@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -35,6 +36,7 @@ func TestPeekingAtASocket(t *testing.T) {
 			defer l.Close()
 			s := NewSet(tcpDialer{l.Addr().String()}, Limits{}, nil)
 			defer s.Close()
+			s.justUsed = 0
 			c := acquire(t, s, alice)
 			theirs, err := l.Accept()
 			if err != nil {
@@ -56,6 +58,29 @@ func TestPeekingAtASocket(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPeekingIsSparedAConnectionThatWasJustUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newServer(t)
+		s := v.newSet(t, Limits{Size: 1})
+		s.justUsed = justUsed
+		c := acquire(t, s, alice)
+		c.Release()
+		v.kill(1)
+		c = acquire(t, s, alice)
+		if c.PID() != 1 {
+			t.Error("a connection that was just used was peeked at")
+		}
+		c.Release()
+		<-time.After(justUsed)
+		if c = acquire(t, s, alice); c.PID() == 1 {
+			t.Error("a connection that died while it was idle was lent")
+		}
+		c.Release()
+		s.Close()
+		v.swallow.Wait()
+	})
 }
 
 // eventually peeks until the kernel has delivered what is expected, for a second at most.

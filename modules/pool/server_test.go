@@ -48,6 +48,7 @@ func newServer(t *testing.T) *server {
 func (v *server) newSet(t *testing.T, l Limits) *Set {
 	t.Helper()
 	s := NewSet(v, l, MetricsFor("test", t.Name()))
+	s.justUsed = 0 // tests are quick: what happens to an idle connection must be noticed at once
 	t.Cleanup(s.Close)
 	return s
 }

@@ -18,6 +18,8 @@ type Set struct {
 	openers sync.WaitGroup
 	waiters sync.Pool // of *waiter: not queued, to be used again
 
+	justUsed time.Duration // connections released less than this ago are not peeked at
+
 	mu struct {
 		sync.Mutex
 		limits     Limits
@@ -34,7 +36,7 @@ type Set struct {
 
 // NewSet returns an empty Set that opens connections with d. No goroutine runs until the first Acquire. m may be nil.
 func NewSet(d Dialer, l Limits, m *Metrics) *Set {
-	s := &Set{dialer: d, metrics: m}
+	s := &Set{dialer: d, metrics: m, justUsed: justUsed}
 	// A server connection outlives the session that asked for it.
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.mu.pools = make(map[Identity]*pool)
@@ -45,8 +47,8 @@ func NewSet(d Dialer, l Limits, m *Metrics) *Set {
 // Acquire lends a server connection for identity id; the caller owns it until Release. It takes the idle one used
 // last, else waits for one to be opened or released, in order of arrival.
 //
-// A connection is peeked at before it is lent: one the server has closed, or has said something unasked on, is closed
-// and the next one taken.
+// A connection is peeked at before it is lent, unless it was used just now: one the server has closed, or has said
+// something unasked on, is closed and the next one taken.
 //
 // Errors: *DialError when none could be opened (nothing was sent, another backend may be tried; also after Close),
 // ErrWaitTimeout, ErrTooManyWaiters, or the cause of ctx.
@@ -60,6 +62,9 @@ func (s *Set) Acquire(ctx context.Context, id Identity) (*Conn, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if !c.idled(s.justUsed) {
+			return c, nil
 		}
 		heard := c.listen()
 		if heard == heardNothing {
