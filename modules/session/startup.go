@@ -14,7 +14,6 @@ import (
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
-	"github.com/fairwaydb/fairway/modules/routing"
 )
 
 // defaultLoginTimeout is PostgreSQL's authentication_timeout.
@@ -300,25 +299,6 @@ func (s *Session) introduce(c *pool.Conn, since uint64) error {
 	known.put(s.greetingKey(), since, reported)
 	s.report(reported)
 	return nil
-}
-
-// report decides what this client is told: what the server said, but for its application's name, which others share the greeting
-// with, and for whether the server is a standby, which is the listener's business.
-func (s *Session) report(shared map[string]string) {
-	s.reported = reported{shared: shared}
-	if s.startup.has("application_name") {
-		s.reported.set("application_name", s.startup.value("application_name"))
-	}
-	standby := "off"
-	if s.opts.Route == routing.TargetReplica {
-		standby = "on"
-	}
-	s.reported.set("in_hot_standby", standby)
-	for _, name := range reportedNames {
-		if value, ok := s.reported.value(name); ok {
-			s.lexical.note(name, value)
-		}
-	}
 }
 
 // cleanName makes the application's name what a server of that version would: other characters than printable ASCII are escaped, or
