@@ -101,3 +101,26 @@ func kind(c prometheus.Collector, name string) string {
 	}
 	return "gauge"
 }
+
+// fenced matches an example in a page.
+var fenced = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+
+func TestDocsShowWhatCaddyfilesTake(t *testing.T) {
+	page, err := os.ReadFile("../../docs/tls.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := fenced.FindAllStringSubmatch(string(page), -1)
+	if len(examples) == 0 {
+		t.Fatal("docs/tls.md has no examples")
+	}
+	for _, m := range examples {
+		input := "{\npostgres {\ncluster main {\n" + m[1] + "}\n}\n}\n"
+		if strings.HasPrefix(m[1], "postgres ") {
+			input = "{\nlayer4 {\npg/:6432 {\nroute {\n" + m[1] + "}\n}\n}\n}\n"
+		}
+		if _, err := adapt(input); err != nil {
+			t.Errorf("%v\n%s", err, m[1])
+		}
+	}
+}
