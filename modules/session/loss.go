@@ -167,7 +167,10 @@ func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
 		stateOf(c).doubt(shared)
 	}
 	if r.stmt.shape != 0 && !s.batch.describes {
-		return false // the client reads rows by what it was told: it must hear of the change
+		// The client reads rows by what it was told: it must hear of the change. It will prepare anew, and not on a replica that
+		// does not have the change yet.
+		s.mark = cluster.Now()
+		return false
 	}
 	return !s.segment && !s.turn.continues && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
 		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 
+	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
 )
@@ -75,14 +76,15 @@ func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
 	case r.own == ownNone:
 		r.stmt.shape = shape
 	case shape != r.stmt.shape:
-		s.turn.own = errShapeChanged()
+		s.turn.own = s.shapeChanged()
 	}
 	return nil
 }
 
-// errShapeChanged is what a server says when the rows of a prepared statement are no longer what they were. By the name of the routine
-// pgjdbc knows that it may prepare the statement again.
-func errShapeChanged() *pgwire.Error {
+// shapeChanged is what a server says when the rows of a prepared statement are no longer what they were. By the name of the routine
+// pgjdbc knows that it may prepare the statement again. That must not happen on a replica which does not have the change yet.
+func (s *Session) shapeChanged() *pgwire.Error {
+	s.mark = cluster.Now()
 	e := pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cached plan must not change result type")
 	e.Routine = "RevalidateCachedQuery"
 	return e
@@ -134,7 +136,7 @@ func (s *Session) checkShapes(c *pool.Conn) error {
 						return err
 					}
 				}
-				return errShapeChanged()
+				return s.shapeChanged()
 			}
 		}
 		s.know(c, name)

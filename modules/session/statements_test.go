@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -117,5 +118,33 @@ func TestAClientThatDescribedItsFirstPortalHearsOfAnotherShape(t *testing.T) {
 			old.say("X")
 			old.flush()
 		})
+	}
+}
+
+// TestAStatementIsPreparedAnewWhereItsTableHasChanged: what the client is told when it prepares again must be what the server says
+// that has refused the statement before, however far the replicas are.
+func TestAStatementIsPreparedAnewWhereItsTableHasChanged(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	old, admin := dialPeer(t, p.addr), dialPeer(t, p.addr)
+	admin.play("Q drop table if exists tanew; create table tanew (a int)", nil)
+	if err := pg.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old.play("P s select * from tanew for share\nD S s\nS\nB - s\nE - 0\nS", nil)
+	for _, r := range pg.Replicas() {
+		if err := r.PauseReplay(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.ResumeReplay(context.Background()) })
+	}
+	admin.play("Q alter table tanew add added int", nil)
+	if got := fmt.Sprint(old.play("B - s\nE - 0\nS", nil)); !strings.Contains(got, "0A000") {
+		t.Errorf("after ALTER TABLE: %q", got)
+	}
+	if got := fmt.Sprint(old.play("P t select * from tanew for share\nD S t\nS", nil)); !strings.Contains(got, "added") {
+		t.Errorf("prepared anew: %q", got)
+	}
+	if got := old.play("B - t\nE - 0\nS", nil)[0]; !slices.Contains(got, `C "SELECT 0\x00"`) {
+		t.Errorf("executed: %q", got)
 	}
 }
