@@ -11,6 +11,8 @@ GOTEST  := go test -trimpath
 MODULE  := github.com/fairwaydb/fairway
 TOOLS   := .build
 VENV    ?= $(TOOLS)/venv
+BUILT   ?= $(TOOLS)/drivers
+DRIVERS := $(VENV)/ready $(addprefix $(BUILT)/,c/ready go/ready java/ready node/ready rust/ready)
 REPORT  := $(TOOLS)/testreport
 BENCH   := $(TOOLS)/bench
 
@@ -50,7 +52,7 @@ test-unit: need-postgresql $(REPORT)
 
 # By itself: the other packages' compiling and linking would starve the servers it measures.
 .PHONY: test-integration
-test-integration: need-postgresql $(VENV)/ready $(REPORT)
+test-integration: need-postgresql $(DRIVERS) $(REPORT)
 	$(INTEGRATION) $(GOTEST) -race -p 1 -timeout 30m -json ./integration/... | $(REPORT)
 
 .PHONY: race
@@ -65,8 +67,12 @@ nocgo-parser: need-go $(REPORT)
 	CGO_ENABLED=0 $(GOTEST) -timeout 10m -json . ./modules/pgsql | $(REPORT)
 
 .PHONY: integration
-integration: need-postgresql $(VENV)/ready $(REPORT) ## Real servers and drivers, the pgbench runs at full length (PGBENCH_SECONDS=30)
+integration: need-postgresql $(DRIVERS) $(REPORT) ## Real servers and drivers, the pgbench runs at full length (PGBENCH_SECONDS=30)
 	$(INTEGRATION) FAIRWAY_PGBENCH_SECONDS=$(PGBENCH_SECONDS) $(GOTEST) -p 1 -count=1 -timeout 60m -json ./integration/... | $(REPORT)
+
+.PHONY: drivers
+drivers: need-postgresql $(DRIVERS) $(REPORT) ## A program for each driver, against three servers and Fairway (docs/drivers.md)
+	$(INTEGRATION) $(GOTEST) -p 1 -count=1 -timeout 15m -json -run '^TestDriver' ./integration | $(REPORT)
 
 .PHONY: golden
 golden: need-cc ## Rewrite the golden files and the generated pages
@@ -129,8 +135,8 @@ help: ## This text
 
 # --- below this line: how, not what ---
 
-# What the integration tests are told: a Python that has the drivers.
-INTEGRATION = FAIRWAY_PYTHON=$(abspath $(VENV))/bin/python
+# What the integration tests are told: a Python that has the drivers, and where the other programs are.
+INTEGRATION = FAIRWAY_PYTHON=$(abspath $(VENV))/bin/python FAIRWAY_DRIVERS=$(abspath $(BUILT))
 
 # xcaddy builds a Caddy of the version that go.mod names, with this work tree in it.
 # The made-up version spares xcaddy the look-up of a published one.
@@ -139,7 +145,7 @@ define xcaddy
 	CGO_ENABLED=$(1) $(TOOLS)/xcaddy build "$$version" --output ./$(2) --with $(MODULE)@v0.0.0=.
 endef
 
-.PHONY: need-go need-cc need-postgresql need-python need-peers
+.PHONY: need-go need-cc need-postgresql need-python need-peers need-libpq need-java need-node need-rust
 need-go:
 	@tools/setup.sh go git
 need-cc:
@@ -150,6 +156,14 @@ need-python:
 	@tools/setup.sh python
 need-peers:
 	@tools/setup.sh peers
+need-libpq:
+	@tools/setup.sh cc libpq
+need-java:
+	@tools/setup.sh java
+need-node:
+	@tools/setup.sh node
+need-rust:
+	@tools/setup.sh rust
 
 $(TOOLS)/xcaddy: tools/xcaddy/go.mod | need-go
 	go -C tools/xcaddy build -trimpath -o $(abspath $@) github.com/caddyserver/xcaddy/cmd/xcaddy
@@ -165,7 +179,36 @@ $(BENCH): need-postgresql need-peers build
 $(REPORT): tools/testreport/main.go | need-go
 	go build -trimpath -buildvcs=false -o $@ ./tools/testreport
 
-$(VENV)/ready: integration/drivers/requirements.txt | need-python
+# The programs of the drivers: exact versions from the files beside the sources, built outside of them.
+$(VENV)/ready: integration/drivers/python/requirements.txt | need-python
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(BUILT)/c/ready: $(wildcard integration/drivers/c/*) | need-libpq
+	mkdir -p $(@D)
+	$${CC:-gcc} -std=c11 -O1 -Wall -Wextra -Werror -pthread -I "$$(pg_config --includedir)" -o $(@D)/libpq $< -L "$$(pg_config --libdir)" -lpq
+	touch $@
+
+$(BUILT)/go/ready: $(wildcard integration/drivers/go/* integration/drivers/go/*/*) | need-go
+	mkdir -p $(@D)
+	go -C integration/drivers/go build -trimpath -buildvcs=false -o $(abspath $(@D))/ ./pgx ./pq
+	touch $@
+
+$(BUILT)/java/ready: $(wildcard integration/drivers/java/*) | need-java
+	mkdir -p $(@D)
+	mvn --batch-mode --quiet --file integration/drivers/java/pom.xml dependency:copy-dependencies \
+		-Dmdep.overWriteIfNewer=true -Dmdep.stripVersion=true -DoutputDirectory=$(abspath $(@D))
+	javac -Xlint:all -Werror -cp $(@D)/postgresql.jar -d $(@D) integration/drivers/java/*.java
+	touch $@
+
+$(BUILT)/node/ready: integration/drivers/node/package.json integration/drivers/node/package-lock.json | need-node
+	mkdir -p $(@D)
+	cp $^ $(@D)/
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+$(BUILT)/rust/ready: $(wildcard integration/drivers/rust/Cargo.* integration/drivers/rust/*/Cargo.toml integration/drivers/rust/*/src/*) | need-rust
+	mkdir -p $(@D)
+	cargo build --quiet --locked --manifest-path integration/drivers/rust/Cargo.toml --target-dir $(abspath $(@D))
 	touch $@

@@ -83,6 +83,38 @@ need_python() {
   lack "Python 3 with venv (the tests run real Python drivers)" "Debian and Ubuntu: apt-get install python3-venv"
 }
 
+have_libpq() { command -v pg_config >/dev/null && [ -f "$(pg_config --includedir)/libpq-fe.h" ]; }
+
+need_libpq() {
+  if have_libpq; then return; fi
+  if can_install && apt_install libpq-dev && have_libpq; then return; fi
+  lack "libpq's headers (a driver's test program is in C)" "Debian and Ubuntu: apt-get install libpq-dev"
+}
+
+have_java() { command -v javac >/dev/null && command -v mvn >/dev/null; }
+
+need_java() {
+  if have_java; then return; fi
+  if can_install && apt_install default-jdk-headless maven && have_java; then return; fi
+  lack "a JDK and Maven (a driver's test program is in Java)" "Debian and Ubuntu: apt-get install default-jdk-headless maven"
+}
+
+have_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+
+need_node() {
+  if have_node; then return; fi
+  if can_install && apt_install nodejs npm && have_node; then return; fi
+  lack "Node.js and npm (a driver's test program is in JavaScript)" "Debian and Ubuntu: apt-get install nodejs npm"
+}
+
+have_rust() { command -v cargo >/dev/null && command -v rustc >/dev/null; }
+
+need_rust() {
+  if have_rust; then return; fi
+  if can_install && apt_install cargo rustc && have_rust; then return; fi
+  lack "Rust and Cargo (two drivers' test programs are in Rust)" "https://rustup.rs, or Debian and Ubuntu: apt-get install cargo rustc"
+}
+
 need_shellcheck() {
   if command -v shellcheck >/dev/null; then return; fi
   if can_install && apt_install shellcheck && command -v shellcheck >/dev/null; then return; fi
@@ -141,6 +173,10 @@ for what in "$@"; do
     git) need_git ;;
     postgresql) need_postgresql ;;
     python) need_python ;;
+    libpq) need_libpq ;;
+    java) need_java ;;
+    node) need_node ;;
+    rust) need_rust ;;
     shellcheck) need_shellcheck ;;
     peers) need_peers ;;
     *)

@@ -8,15 +8,13 @@ from decimal import Decimal
 
 import asyncpg
 
-from program import check, equal, option, run
+from program import REPLICAS, URL, check, equal, restart, run
 
-HOST, PORT, USER, DATABASE = option("host"), int(option("port")), option("user"), option("database")
-REPLICAS = [int(port) for port in option("replicas").split(",")]
 ROWS = 1000
 
 
-async def connect(port=PORT, **options):
-    return await asyncpg.connect(host=HOST, port=port, user=USER, database=DATABASE, ssl=False, **options)
+async def connect(**options):
+    return await asyncpg.connect(URL, **options)
 
 
 async def table(name, columns):
@@ -26,7 +24,7 @@ async def table(name, columns):
     position = await c.fetchval("SELECT pg_current_wal_lsn()::text")
     await c.close()
     for port in REPLICAS:
-        c = await connect(port)
+        c = await connect(port=port)
         while not await c.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position):
             await asyncio.sleep(0.005)
         await c.close()
@@ -115,7 +113,7 @@ async def prepared_statements():
 async def pool():
     "a pool of many clients, reset at each release"
     await table("asyncpg_many", "n int")
-    async with asyncpg.create_pool(host=HOST, port=PORT, user=USER, database=DATABASE, ssl=False, min_size=30, max_size=30) as clients:
+    async with asyncpg.create_pool(URL, min_size=30, max_size=30) as clients:
 
         async def client(k):
             for i in range(40):
@@ -277,6 +275,29 @@ async def settings():
     equal(await other.fetchval("SHOW work_mem"), "7MB")
     await c.close()
     await other.close()
+
+
+@check
+async def restarts():
+    "sessions outlive a restart of the primary"
+    await table("asyncpg_restart", "n int PRIMARY KEY, s text")
+    sessions = [await connect(server_settings={"work_mem": "7MB"}) for _ in range(5)]
+    kept = [await c.prepare("SELECT s FROM asyncpg_restart WHERE n = $1") for c in sessions]
+
+    async def work(around, k, c):
+        n = 10 * around + k
+        async with c.transaction():
+            await c.execute("INSERT INTO asyncpg_restart VALUES ($1, $2)", n, "around")
+        equal(await kept[k].fetchval(n), "around")
+        async with c.transaction(readonly=True):
+            equal([r["s"] async for r in c.cursor("SELECT s FROM asyncpg_restart WHERE n = $1", n)], ["around"])
+        equal(await c.fetchval("SELECT current_setting('work_mem') FROM asyncpg_restart LIMIT 1"), "7MB")
+
+    await asyncio.gather(*(work(0, k, c) for k, c in enumerate(sessions)))
+    await asyncio.to_thread(restart)
+    await asyncio.gather(*(work(1, k, c) for k, c in enumerate(sessions)))
+    for c in sessions:
+        await c.close()
 
 
 run()

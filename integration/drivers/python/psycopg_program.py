@@ -10,15 +10,13 @@ import psycopg
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from program import check, equal, option, run
+from program import REPLICAS, URL, check, equal, restart, run
 
-DSN = option("dsn")
-REPLICAS = [int(port) for port in option("replicas").split(",")]
 ROWS = 1000
 
 
 def connect(**options):
-    return psycopg.connect(DSN, **options)
+    return psycopg.connect(URL, **options)
 
 
 def table(name, columns):
@@ -339,7 +337,7 @@ def settings():
 async def asynchronous():
     "many asynchronous connections at once"
     async def client(k):
-        async with await psycopg.AsyncConnection.connect(DSN, autocommit=True) as c:
+        async with await psycopg.AsyncConnection.connect(URL, autocommit=True) as c:
             async with c.transaction():
                 await c.execute("CREATE TEMP TABLE psycopg_temp (n int) ON COMMIT DROP")
                 await c.execute("INSERT INTO psycopg_temp VALUES (%s)", (k,))
@@ -349,6 +347,32 @@ async def asynchronous():
             return (await cur.fetchone())[0]
 
     equal(await asyncio.gather(*(client(k) for k in range(60))), list(range(60)))
+
+
+@check
+def restarts():
+    "sessions outlive a restart of the primary"
+    table("psycopg_restart", "n int PRIMARY KEY, s text")
+    sessions = [connect(prepare_threshold=0, options="-c work_mem=7MB") for _ in range(5)]
+
+    def work(around):
+        for k, c in enumerate(sessions):
+            with c.transaction():
+                c.execute("INSERT INTO psycopg_restart VALUES (%s, %s)", (10 * around + k, "around"))
+            with c.transaction():
+                equal(one(c, "SELECT s FROM psycopg_restart WHERE n = %s", (10 * around + k,)), "around")
+            with c.transaction(), c.pipeline():
+                cur = c.execute("SELECT current_setting('work_mem'), current_setting('TimeZone') FROM psycopg_restart LIMIT 1")
+            equal(cur.fetchone(), ("7MB", "Asia/Tokyo"))
+
+    for c in sessions:
+        c.execute("SET TIME ZONE 'Asia/Tokyo'")
+        c.commit()
+    work(0)
+    restart()
+    work(1)
+    for c in sessions:
+        c.close()
 
 
 run()
