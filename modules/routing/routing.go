@@ -69,6 +69,10 @@ type Request struct {
 	// Route overrides the class.
 	Route Target
 
+	// Strict tells that a route to a replica does not fall back to the primary:
+	// more than this statement is to run there.
+	Strict bool
+
 	// Mark is when the session's last turn that may have written ended, 0 when it
 	// has not written. ExactFlush tells that those turns waited for their commit
 	// to be flushed, see [cluster.Backend.CaughtUp].
@@ -155,18 +159,22 @@ func read(c demander, policy Policy, t *cluster.Topology, r *Request, reason Rea
 	return primary(t, r, ReasonNoReplica)
 }
 
-// replica chooses among the replicas because the route says so. Only a plain read
-// falls back to the primary, and only for the sake of consistency.
+// replica chooses among the replicas because the route says so. Only a plain
+// read, or one in a read only transaction, falls back to the primary: nothing
+// that could write runs there.
 func replica(c demander, policy Policy, t *cluster.Topology, r *Request) (Choice, error) {
 	fit := r.candidates(t)
 	if len(r.Scratch) > 0 {
 		return Choice{Member: one(policy, r.Scratch), Reason: ReasonRoute}, nil
 	}
-	if fit == 0 {
+	reason := ReasonNoReplica
+	switch {
+	case r.Strict, fit == 0 && !fallsBack(policy):
 		return Choice{}, ErrNoReplica
+	case fit > 0:
+		reason = r.behind(c)
 	}
-	reason := r.behind(c)
-	if r.Class == nil || !r.Class.PlainRead() {
+	if !reasonOf(r).reads() {
 		return Choice{}, ErrNoReplica
 	}
 	return primary(t, r, reason)

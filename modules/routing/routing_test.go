@@ -101,7 +101,10 @@ func TestPickWithoutFitReplica(t *testing.T) {
 		{"a read under a mark does too", defaultPolicy, Request{Class: plainRead, Mark: 1}, ReasonNoReplica, nil},
 		{"it fails when the policy says so", strict, Request{Class: plainRead}, ReasonNone, ErrNoReplica},
 		{"a write runs on the primary all the same", strict, Request{Class: class(pgsql.Write)}, ReasonWrite, nil},
-		{"a route to a replica fails", defaultPolicy, Request{Class: plainRead, Route: TargetReplica}, ReasonNone, ErrNoReplica},
+		{"a read with a route to a replica falls back", defaultPolicy, Request{Class: plainRead, Route: TargetReplica}, ReasonNoReplica, nil},
+		{"one in a read only transaction too", defaultPolicy, Request{Class: plainRead, Route: TargetReplica, ExplicitTx: true, ReadOnlyTx: true}, ReasonNoReplica, nil},
+		{"one in another transaction does not", defaultPolicy, Request{Class: plainRead, Route: TargetReplica, ExplicitTx: true}, ReasonNone, ErrNoReplica},
+		{"a session that stays where it is does not", defaultPolicy, Request{Class: plainRead, Route: TargetReplica, Strict: true}, ReasonNone, ErrNoReplica},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var d demands

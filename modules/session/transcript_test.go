@@ -233,6 +233,12 @@ func (p *peer) play(script string, counts []int) [][]string {
 // primary before each.
 func same(t *testing.T, p *proxy, setup, script string) {
 	t.Helper()
+	sameAt(t, pg.Primary().Addr(), p, setup, script)
+}
+
+// sameAt does so with another server than the primary.
+func sameAt(t *testing.T, server string, p *proxy, setup, script string) {
+	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	run := func(addr string, counts []int) ([][]string, *peer) {
@@ -247,7 +253,7 @@ func same(t *testing.T, p *proxy, setup, script string) {
 		c := dialPeer(t, addr)
 		return c.play(script, counts), c
 	}
-	want, direct := run(pg.Primary().Addr(), nil)
+	want, direct := run(server, nil)
 	_ = direct.conn.Close()
 	counts := make([]int, len(want))
 	for i := range want {
