@@ -43,7 +43,8 @@ type Cluster struct {
 	changed  atomic.Pointer[chan struct{}]
 	active   atomic.Pointer[run] // nil without claims
 	began    atomic.Uint64       // see Beginnings
-	hurry    atomic.Bool         // there is no primary: monitors probe at the fast interval
+	defaults atomic.Pointer[Defaults]
+	hurry    atomic.Bool // there is no primary: monitors probe at the fast interval
 
 	sampler   sampler
 	secrets   secrets

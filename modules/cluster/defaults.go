@@ -2,18 +2,21 @@ package cluster
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"github.com/fairwaydb/fairway/modules/pool"
 )
 
-// defaults are what one server sets for new sessions, by user and database, besides its configuration: immutable.
+// Defaults are what one server sets for new sessions, by user and database, besides its configuration: immutable.
 // See https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
-type defaults struct {
-	signal   string            // what the probe compares
-	roles    map[string]string // identity and rights of the roles that log in, by name
-	settings map[[2]string]string
+type Defaults struct {
+	version  uint64               // unlike that of any other
+	signal   string               // what the probe compares
+	roles    map[string]string    // identity and rights of the roles that log in, by name
+	settings map[[2]string]string // name=value, each ended by a zero byte, by user and database; "" is all of them
 }
 
 // The signal changes with everything that decides how a new session begins: the settings of roles and databases, the roles and
@@ -29,24 +32,55 @@ const signalColumn = `,
 
 const defaultsSQL = `SELECT '', rolname::pg_catalog.text, '', pg_catalog.concat_ws(',', oid, rolsuper)
  FROM pg_catalog.pg_roles WHERE rolcanlogin
-UNION ALL SELECT 's', COALESCE(r.rolname::pg_catalog.text, ''), COALESCE(d.datname::pg_catalog.text, ''), s.setconfig::pg_catalog.text
- FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+UNION ALL SELECT 's', COALESCE(r.rolname::pg_catalog.text, ''), COALESCE(d.datname::pg_catalog.text, ''), c
+ FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
  LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
  WHERE (s.setrole = 0 OR r.oid IS NOT NULL) AND (s.setdatabase = 0 OR d.oid IS NOT NULL)`
 
 // of is what the server sets for one identity; two of them are equal when its sessions begin alike.
-func (d *defaults) of(id pool.Identity) string {
+func (d *Defaults) of(id pool.Identity) string {
 	return d.roles[id.User] + "\x00" + d.settings[[2]string{id.User, id.Database}] + "\x00" + d.settings[[2]string{id.User, ""}] +
 		"\x00" + d.settings[[2]string{"", id.Database}] + "\x00" + d.settings[[2]string{"", ""}]
 }
 
+// defaultsRead gives out the versions.
+var defaultsRead atomic.Uint64
+
+// Version is a number that other defaults do not have, 0 for a nil d: who keeps it need not keep all of d.
+func (d *Defaults) Version() uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.version
+}
+
+// For returns the settings of one identity's new sessions by name in lower case, nil when it has none of its own.
+// See https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-SQL for what goes before what.
+func (d *Defaults) For(id pool.Identity) map[string]string {
+	if d == nil {
+		return nil
+	}
+	var all map[string]string
+	for _, key := range [][2]string{{"", ""}, {"", id.Database}, {id.User, ""}, {id.User, id.Database}} {
+		for setting := range strings.SplitSeq(d.settings[key], "\x00") {
+			if name, value, ok := strings.Cut(setting, "="); ok {
+				if all == nil {
+					all = make(map[string]string)
+				}
+				all[strings.ToLower(name)] = value
+			}
+		}
+	}
+	return all
+}
+
 // learnDefaults reads the defaults anew when the signal has moved, and returns the last ones read. A failure says nothing about the
 // server, which has just answered: it is tried again at the next probe.
-func (p *serverProber) learnDefaults(ctx context.Context, signal string) *defaults {
+func (p *serverProber) learnDefaults(ctx context.Context, signal string) *Defaults {
 	if signal == "" || p.defaults != nil && p.defaults.signal == signal {
 		return p.defaults
 	}
-	d := &defaults{signal: signal, roles: make(map[string]string), settings: make(map[[2]string]string)}
+	d := &Defaults{version: defaultsRead.Add(1), signal: signal, roles: make(map[string]string), settings: make(map[[2]string]string)}
 	err := p.l.query(ctx, "", defaultsSQL, nil, func(v [][]byte) error {
 		switch {
 		case len(v) != 4:
@@ -54,7 +88,7 @@ func (p *serverProber) learnDefaults(ctx context.Context, signal string) *defaul
 		case len(v[0]) == 0:
 			d.roles[string(v[1])] = string(v[3])
 		default:
-			d.settings[[2]string{string(v[1]), string(v[2])}] = string(v[3])
+			d.settings[[2]string{string(v[1]), string(v[2])}] += string(v[3]) + "\x00"
 		}
 		return nil
 	})
@@ -68,7 +102,7 @@ func (p *serverProber) learnDefaults(ctx context.Context, signal string) *defaul
 
 // foldDefaults follows a change of what a server sets for new sessions. Server connections that began otherwise are not lent again,
 // and what servers said to logins is forgotten. The replicas are asked at once: they follow.
-func (r *run) foldDefaults(e *entry, before, now *defaults) {
+func (r *run) foldDefaults(e *entry, before, now *Defaults) {
 	if now == nil || before == nil || before == now {
 		return
 	}
@@ -85,3 +119,6 @@ func (r *run) foldDefaults(e *entry, before, now *defaults) {
 // Beginnings counts the changes of what the servers set for new sessions, of roles and of databases. What a server said to a login
 // holds for the next one while it stands still.
 func (c *Cluster) Beginnings() uint64 { return c.began.Load() }
+
+// Defaults returns what the primary sets for new sessions, as last seen; nil before the first probe. It costs one atomic load.
+func (c *Cluster) Defaults() *Defaults { return c.defaults.Load() }

@@ -14,7 +14,7 @@ type facts struct {
 	timeline    uint32        // 0: a standby that has received nothing yet
 	replayAge   time.Duration // standby: since the commit of the last transaction it replayed; negative: none yet
 	at          position
-	defaults    *defaults // nil: not known
+	defaults    *Defaults // nil: not known
 }
 
 // position is where a server stands in the WAL.

@@ -97,6 +97,9 @@ func (r *run) followPrimary(e *entry) {
 		r.c.sampler.follow(nil, "", 0)
 		return
 	}
+	if d := e.facts.defaults; d != nil {
+		r.c.defaults.Store(d)
+	}
 	r.c.sampler.follow(e.backend.monitor.Load(), e.facts.incarnation, e.facts.timeline)
 	r.c.sampler.sampled(e.backend, e.facts.incarnation, e.facts.at, false)
 	r.wal.add(e.backend, &e.facts)

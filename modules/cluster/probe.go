@@ -61,7 +61,7 @@ type serverProber struct {
 	made          *Settings // what l was made under
 	prepared      map[string]bool
 	page, segment lsn
-	defaults      *defaults // as last read
+	defaults      *Defaults // as last read
 }
 
 // probe implements prober. A connection that has broken since the last time says

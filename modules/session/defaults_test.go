@@ -158,3 +158,47 @@ func TestOthersKeepTheirServerConnections(t *testing.T) {
 		t.Errorf("the server connection changed from %d to %d", before, after)
 	}
 }
+
+func TestOpenSessionsKeepWhatTheyBeganWith(t *testing.T) {
+	ctx := t.Context()
+	run := func(sql ...string) {
+		t.Helper()
+		for _, s := range sql {
+			if err := pg.Primary().Exec(ctx, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run("CREATE ROLE keeps LOGIN", "ALTER ROLE keeps SET work_mem = '5MB'", "ALTER ROLE keeps SET log_min_duration_statement = '1h'")
+	t.Cleanup(func() {
+		if err := pg.Primary().Exec(context.Background(), "DROP ROLE keeps"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := pg.WaitCaughtUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, pg, nil)
+	c := p.connect(t, "user=keeps default_query_exec_mode=simple_protocol lock_timeout=9s")
+	exec(t, c, "set enable_seqscan = off")
+	seen := p.cluster.Beginnings()
+	run("ALTER ROLE keeps SET work_mem = '6MB'", "ALTER ROLE keeps SET search_path = 'elsewhere'", "ALTER ROLE keeps SET lock_timeout = '1s'",
+		"ALTER ROLE keeps SET enable_seqscan = on", "ALTER ROLE keeps RESET log_min_duration_statement")
+	eventually(t, "the change is in force for new sessions", func() (string, bool) {
+		n := p.connect(t, "user=keeps default_query_exec_mode=simple_protocol")
+		defer n.Close(ctx)
+		got := value[string](t, n, "show search_path") + value[string](t, n, "show work_mem") + value[string](t, n, "show lock_timeout")
+		return got, got == "elsewhere6MB1s" && p.cluster.Beginnings() > seen
+	})
+	for name, want := range map[string]string{"work_mem": "5MB", "search_path": `"$user", public`, "lock_timeout": "9s", "enable_seqscan": "off"} {
+		if got := value[string](t, c, "show "+name); got != want {
+			t.Errorf("%s is %s, not %s", name, got, want)
+		}
+	}
+	exec(t, c, "reset all")
+	for name, want := range map[string]string{"work_mem": "5MB", "search_path": `"$user", public`, "lock_timeout": "9s", "enable_seqscan": "on"} {
+		if got := value[string](t, c, "show "+name); got != want {
+			t.Errorf("after RESET ALL %s is %s, not %s", name, got, want)
+		}
+	}
+}

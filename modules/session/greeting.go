@@ -21,6 +21,7 @@ type greetingKey struct{ cluster, user, database, settings string }
 
 type greeting struct {
 	reported map[string]string // never changed
+	base     map[string]string // first values of other settings, never changed
 	since    uint64            // of the cluster's Beginnings, when the server was asked
 	until    time.Time
 }
@@ -32,23 +33,24 @@ const (
 
 var known greetings
 
-func (g *greetings) get(k greetingKey, since uint64) map[string]string {
+func (g *greetings) get(k greetingKey, since uint64) (greeting, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e, ok := g.list[k]
 	if !ok || e.since != since || time.Now().After(e.until) {
-		return nil
+		return greeting{}, false
 	}
-	return e.reported
+	return e, true
 }
 
-func (g *greetings) put(k greetingKey, since uint64, reported map[string]string) {
+func (g *greetings) put(k greetingKey, e greeting) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.list == nil || len(g.list) >= maxGreetings {
 		g.list = make(map[greetingKey]greeting)
 	}
-	g.list[k] = greeting{reported, since, time.Now().Add(greetingFor)}
+	e.until = time.Now().Add(greetingFor)
+	g.list[k] = e
 }
 
 // greetingKey leaves out the value of application_name, which every server takes: clients put all sorts of things there.

@@ -154,6 +154,7 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	if r.Route == routing.TargetAuto && (s.forced || s.whole || !s.reported.greeted() && s.cluster.Topology().Primary != nil) {
 		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance
 	}
+	r.Strict = s.whole && s.reported.greeted() // a login asks for one statement's sake only
 	r.Mark = s.mark
 	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
 	r.Consistency = s.cluster.Settings().Consistency

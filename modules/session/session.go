@@ -100,14 +100,17 @@ type Session struct {
 	queue      replies
 	statements statements
 	latest     latestBind
-	settings   *settings      // what the client expects to be in force
-	startup    *settings      // the same, as asked for at startup
-	asked      []pgwire.Param // the settings of the startup packet in their order
-	badOptions *pgwire.Error  // what is wrong with the startup packet's options
-	forced     bool           // a standby refused the request: the primary runs it
-	refused    error          // the login a replica refused, while another backend is tried
-	touched    touched        // settings changed since the server was last asked
-	reported   reported       // what the client was told last
+	settings   *settings         // what the client expects to be in force
+	startup    *settings         // the same, as asked for at startup
+	asked      []pgwire.Param    // the settings of the startup packet in their order
+	began      uint64            // version of what the servers set for new sessions when this one was one
+	had        map[string]string // what that was for this one; nil nothing
+	base       map[string]string // first values of settings, shared with other sessions
+	badOptions *pgwire.Error     // what is wrong with the startup packet's options
+	forced     bool              // a standby refused the request: the primary runs it
+	refused    error             // the login a replica refused, while another backend is tried
+	touched    touched           // settings changed since the server was last asked
+	reported   reported          // what the client was told last
 	batch      batch
 	request    request
 	turn       turn

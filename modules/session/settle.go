@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -79,6 +80,37 @@ func (s *Session) adopt(c *pool.Conn, names []string, values []*string) {
 	}
 	s.settings = s.settings.with(mine)
 	setApplied(c, applied.with(theirs))
+}
+
+// restoreStartup gives settings that the open transaction has reset the startup packet's values, which the server connection does not
+// know. What becomes of them is asked at its end, as for any other change.
+func (s *Session) restoreStartup(c *pool.Conn) {
+	if !s.touched.resets() || s.segment || s.request.class.Effects&pgsql.TxEnd != 0 {
+		return
+	}
+	var b strings.Builder
+	for _, p := range s.startup.list {
+		if st, ok := s.touched.names[p.Name]; ok && st.Reset || !ok && s.touched.all {
+			b.WriteString(resetSQL(p.Name, p.Value))
+			s.touched.add([]pgsql.Setting{{Name: p.Name, Value: p.Value, Known: true}})
+		}
+	}
+	if b.Len() > 0 {
+		s.ownQuery(c, b.String(), ownSettings)
+	}
+}
+
+// listSettings are those whose value is a list of quoted names: SET would take a constant for a single one.
+var listSettings = map[string]struct{}{
+	"search_path": {}, "temp_tablespaces": {}, "session_preload_libraries": {}, "local_preload_libraries": {},
+}
+
+// resetSQL sets a setting, without a snapshot where that is possible: the transaction may not have taken its own yet.
+func resetSQL(name, value string) string {
+	if _, ok := listSettings[name]; ok {
+		return "SELECT " + settingSQL(name, value) + ";"
+	}
+	return "SET " + quoteSettingName(name) + " TO " + quoteLiteral(value) + ";"
 }
 
 // transient are the settings of one transaction: they need no memory after it.

@@ -164,11 +164,19 @@ func (s *Session) exchange(req *request, c *pool.Conn) error {
 // putInFront sends what the connection needs before the request: the session's settings and the deferred BEGIN. Changes that may
 // fail on this server are awaited; the others travel in the same write as the request.
 func (s *Session) putInFront(c *pool.Conn) error {
-	if c.Status() == 'T' && !s.wrote {
-		s.forgetSequences(c)
+	if c.Status() == 'T' {
+		if len(s.startup.list) > 0 {
+			s.restoreStartup(c)
+		}
+		if !s.wrote {
+			s.forgetSequences(c)
+		}
 	}
 	if c.Status() != 'I' {
 		return nil
+	}
+	if d := s.cluster.Defaults(); d.Version() != s.began {
+		s.keepDefaults(d)
 	}
 	s.cleanFunctions(c)
 	if applied := appliedSettings(c); applied != s.settings && applied.key != s.settings.key {
