@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -193,9 +192,4 @@ func secretWords(message string) (words []string) {
 		}
 	}
 	return words
-}
-
-// base64Of are the ways a key might be printed.
-func base64Of(key []byte) []string {
-	return []string{base64.StdEncoding.EncodeToString(key), fmt.Sprintf("%x", key), fmt.Sprintf("%v", key)}
 }

@@ -164,21 +164,25 @@ func sameKeys(a, b pgauth.Secret) bool {
 	return len(a.ClientKey) > 0 && a.Iterations == b.Iterations && bytes.Equal(a.Salt, b.Salt) && bytes.Equal(a.ClientKey, b.ClientKey)
 }
 
-// Secret returns what logs the user in at the servers: the configured password
-// if there is one, else what [Cluster.SetSecret] was told, else the zero value
-// (the servers must trust us). The caller owns the copy.
+// Secret returns what logs the user in at the servers: the configured password if
+// there is one, else what [Cluster.SetSecret] was told, else the configured md5 hash,
+// else the zero value (the servers must trust us). The caller owns the copy.
 func (c *Cluster) Secret(user string) pgauth.Secret {
+	var configured pgauth.Secret
 	if s := c.settings.Load(); s != nil {
 		if s.Auth == AuthTrust {
 			return pgauth.Secret{}
 		}
-		if known := s.secret(user); !known.IsZero() {
-			return known
+		if configured = s.secret(user); configured.Password != "" {
+			return configured
 		}
 	}
 	c.secrets.mu.Lock()
 	defer c.secrets.mu.Unlock()
-	return copySecret(c.secrets.mu.byUser[user])
+	if proven := c.secrets.mu.byUser[user]; !proven.IsZero() {
+		return copySecret(proven)
+	}
+	return configured
 }
 
 // secret returns what is configured and logs the user in without a proof: a password
