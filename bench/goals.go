@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/fairwaydb/fairway/bench/stat"
 )
@@ -91,10 +92,8 @@ func comparisons() []comparison {
 			add("a2", fmt.Sprintf("TPS vs Pgpool-II, simple, %s", clients(n)), fmt.Sprintf("three/simple/%d", n), none, want, false, against(pgpool, tps))
 		}
 	}
-	for _, mode := range []string{"extended", "prepared"} {
-		for _, n := range []int{16, 64} {
-			add("a2", fmt.Sprintf("TPS vs Pgpool-II, %s, %s", mode, clients(n)), fmt.Sprintf("three/%s/%d", mode, n), none, 4, false, against(pgpool, tps))
-		}
+	for _, cell := range []string{"extended/16", "prepared/16", "prepared/64"} {
+		add("a2", "TPS vs Pgpool-II, "+protocol(cell), "three/"+cell, none, 4, false, against(pgpool, tps))
 	}
 	for n, want := range []float64{1: 0.7, 16: 0.7, 64: 1, 256: 1.6} {
 		if want > 0 {
@@ -107,10 +106,8 @@ func comparisons() []comparison {
 	for _, n := range []int{1, 16, 64} {
 		add("b2", fmt.Sprintf("CPU per transaction vs Pgpool-II, simple, %s", clients(n)), fmt.Sprintf("three/simple/%d", n), 0.9, 0.4, true, against(pgpool, cpu))
 	}
-	for _, mode := range []string{"extended", "prepared"} {
-		for _, n := range []int{16, 64} {
-			add("b2", fmt.Sprintf("CPU per transaction vs Pgpool-II, %s, %s", mode, clients(n)), fmt.Sprintf("three/%s/%d", mode, n), 0.5, 0.2, true, against(pgpool, cpu))
-		}
+	for _, cell := range []string{"extended/16", "prepared/16", "prepared/64"} {
+		add("b2", "CPU per transaction vs Pgpool-II, "+protocol(cell), "three/"+cell, 0.5, 0.2, true, against(pgpool, cpu))
 	}
 	add("c", "latency added at 1 client vs what PgBouncer adds, p50", "one/simple/1", none, 1, true, added(p50))
 	add("c", "latency added at 1 client vs what PgBouncer adds, p99", "one/simple/1", none, 1.2, true, added(p99))
@@ -119,6 +116,12 @@ func comparisons() []comparison {
 	add("f", "login per transaction vs PgBouncer, SCRAM on both sides, TPS", "one/connect/8", none, 1, false, against(pgbouncer, tps))
 	add("f", "login per transaction vs PgBouncer, SCRAM on both sides, CPU", "one/connect/8", none, 1.3, true, against(pgbouncer, cpu))
 	return all
+}
+
+// protocol writes "prepared/16" out.
+func protocol(cell string) string {
+	mode, n, _ := strings.Cut(cell, "/")
+	return mode + ", " + n + " clients"
 }
 
 // clients writes a number of clients.

@@ -38,11 +38,11 @@ func (b *bench) sizes() curves {
 		}
 	}
 	return curves{
-		idle:       []int{0, 1000, 2500, 5000, mostIdle},
+		idle:       []int{0, 1000, 5000, mostIdle},
 		storm:      []int{250, 500, 1000, 2000},
 		beside:     []int{0, 2000, 5000},
 		backends:   []int{1, 3, 10, 25, mostBackends},
-		statements: []int{1, 100, 1000, 10000, 100000},
+		statements: []int{1, 1000, 10000, 100000},
 		rounds:     min(3, b.rounds), span: b.round / 2,
 	}
 }

@@ -64,8 +64,7 @@ func (b *bench) backendsAt(ctx context.Context, n int, usual *rig.Peer, count in
 	defer func() { err = errors.Join(err, p.Stop()) }()
 	c := cell{name: "backends", scene: secure, clients: 16, mode: "simple"}
 	peers := map[string]*rig.Peer{"many": p, "three": usual}
-	// The first round opens the connections and is not counted.
-	if _, err := b.paired(ctx, c, peers, []string{"many", "three"}, 1); err != nil {
+	if err := b.warm(ctx, c, peers); err != nil {
 		return nil, 0, err
 	}
 	before, err := spent(p)

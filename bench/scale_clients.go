@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/fairwaydb/fairway/bench/load"
 	"github.com/fairwaydb/fairway/bench/rig"
@@ -186,6 +187,9 @@ func (b *bench) besideCurve(ctx context.Context, sizes curves, plots map[string]
 	crowd := &load.Crowd{}
 	defer func() { crowd.Close() }()
 	c := cell{name: "beside", scene: secure, clients: busyClients, mode: "simple"}
+	if err := b.warm(ctx, c, peers); err != nil {
+		return "", err
+	}
 	var t table
 	fmt.Fprintf(&t, "#### %d busy clients beside idle ones\n\n", busyClients)
 	t.head("Idle clients", "TPS", "TPS of the same without them", "ratio", "p99, µs", "p99 without, µs", "ratio")
@@ -211,6 +215,18 @@ func (b *bench) besideCurve(ctx context.Context, sizes curves, plots map[string]
 	plots["scale-beside.svg"] = draw("Transactions per second of 50 busy clients beside idle ones", "TPS", "idle clients", false, without, with)
 	t.WriteString("\n" + plotLink("scale-beside.svg", "busy clients beside idle ones"))
 	return t.String(), nil
+}
+
+// warm lets each peer open its connections, in a second that is not counted.
+func (b *bench) warm(ctx context.Context, c cell, peers map[string]*rig.Peer) error {
+	short := *b
+	short.round = time.Second
+	for name, p := range peers {
+		if _, err := short.measure(ctx, c, p, ""); err != nil {
+			return fmt.Errorf("%s: %w\n%s", name, err, p.Log(20))
+		}
+	}
+	return nil
 }
 
 // paired measures a cell for several peers in interleaved rounds.
