@@ -32,7 +32,7 @@ func (l *lease) taint(reason string) {
 
 // acquire leases a server connection for a request of the class; the error is what the client gets.
 func (s *Session) acquire(class *pgsql.Class) error {
-	s.waitsSince.Store(monotonic())
+	s.waitsSince.Store(s.turn.started)
 	defer s.waitsSince.Store(0)
 	var deadline time.Time
 	s.refused = nil

@@ -259,5 +259,5 @@ var sqlstateClasses = map[string]struct{}{
 func (s *Session) observe(class *pgsql.Class) {
 	b := s.lease.metrics
 	b.statements[class.Kind].Inc()
-	b.seconds.Observe(time.Since(s.turn.started).Seconds())
+	b.seconds.Observe(time.Duration(monotonic() - s.turn.started).Seconds())
 }

@@ -43,7 +43,7 @@ func (s *Session) relay(c *pool.Conn) (err error) {
 		}
 		if !s.turn.replied {
 			s.turn.replied = true
-			s.turn.latency = time.Since(s.turn.requested)
+			s.turn.latency = time.Duration(monotonic() - s.turn.requested)
 		}
 		if err := s.pass(c, typ, n); err != nil {
 			return s.interrupted(err)

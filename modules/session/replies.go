@@ -52,22 +52,34 @@ const (
 	ownProbe             // asks for the values of changed settings
 )
 
-// replies is the queue. Its lock matters only while the turn is duplex.
+// replies is the queue. Two goroutines use it only in a duplex turn: before the first one it is not locked.
 type replies struct {
 	mu   sync.Mutex
 	list []reply
 	head int
 
-	pushed chan struct{} // told of every push while the turn is duplex
+	pushed chan struct{} // told of every push while the turn is duplex; nil before the first such turn
+}
+
+func (q *replies) lock() {
+	if q.pushed != nil {
+		q.mu.Lock()
+	}
+}
+
+func (q *replies) unlock() {
+	if q.pushed != nil {
+		q.mu.Unlock()
+	}
 }
 
 // borrow gives the queue memory, so that an idle session needs none.
 func (q *replies) borrow(list []reply) {
-	q.mu.Lock()
+	q.lock()
 	if q.head == len(q.list) {
 		q.list, q.head = list[:0], 0
 	}
-	q.mu.Unlock()
+	q.unlock()
 }
 
 // keptReplies is the longest queue whose memory is kept, in replies.
@@ -75,19 +87,19 @@ const keptReplies = 1 << 10
 
 // giveUp takes the memory of an empty queue away and returns it.
 func (q *replies) giveUp() (list []reply) {
-	q.mu.Lock()
+	q.lock()
 	if q.head == len(q.list) {
 		if cap(q.list) <= keptReplies {
 			list = q.list[:0]
 		}
 		q.list, q.head = nil, 0
 	}
-	q.mu.Unlock()
+	q.unlock()
 	return list
 }
 
 func (q *replies) push(r reply) {
-	q.mu.Lock()
+	q.lock()
 	if q.head == len(q.list) {
 		q.list, q.head = q.list[:0], 0
 	}
@@ -98,13 +110,11 @@ func (q *replies) push(r reply) {
 		default:
 		}
 	}
-	q.mu.Unlock()
+	q.unlock()
 }
 
-// announce makes pushes wake the relay.
+// announce makes pushes wake the relay. It comes before the second goroutine.
 func (q *replies) announce() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.pushed == nil {
 		q.pushed = make(chan struct{}, 1)
 	}
@@ -112,54 +122,54 @@ func (q *replies) announce() {
 
 // front returns the next expected reply; ok is false when nothing is expected.
 func (q *replies) front() (r reply, ok bool) {
-	q.mu.Lock()
+	q.lock()
 	if q.head < len(q.list) {
 		r, ok = q.list[q.head], true
 	}
-	q.mu.Unlock()
+	q.unlock()
 	return r, ok
 }
 
 func (q *replies) pop() {
-	q.mu.Lock()
+	q.lock()
 	q.list[q.head] = reply{}
 	q.head++
-	q.mu.Unlock()
+	q.unlock()
 }
 
 // awaits tells whether the answer to one of our own questions is expected.
 func (q *replies) awaits(own ownQuery) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
 	return slices.ContainsFunc(q.list[q.head:], func(r reply) bool { return r.own == own })
 }
 
 // pending returns a copy of what is expected.
 func (q *replies) pending() []reply {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
 	return slices.Clone(q.list[q.head:])
 }
 
 func (q *replies) empty() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
 	return q.head == len(q.list)
 }
 
 // reset forgets everything expected: the server connection it came from is gone. The caller has undone what was pending.
 func (q *replies) reset() {
-	q.mu.Lock()
+	q.lock()
 	clear(q.list)
 	q.list, q.head = q.list[:0], 0
-	q.mu.Unlock()
+	q.unlock()
 }
 
 // failSegment removes what the server will not answer after an error in an extended segment: everything up to the next Sync. It
 // returns the removed replies, the failed one first, and whether a Sync follows.
 func (q *replies) failSegment(removed []reply) (list []reply, sync bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
 	for q.head < len(q.list) {
 		if q.list[q.head].expect == expectSync {
 			return removed, true
@@ -173,8 +183,8 @@ func (q *replies) failSegment(removed []reply) (list []reply, sync bool) {
 // dropSyncs removes the Syncs that follow the front: a server in copy-in mode ignores them. It returns whether there were any.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
 func (q *replies) dropSyncs() (dropped bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
 	for q.head+1 < len(q.list) && q.list[q.head+1].expect == expectSync {
 		q.list = append(q.list[:q.head+1], q.list[q.head+2:]...)
 		dropped = true

@@ -25,10 +25,10 @@ type request struct {
 
 // turn is what is known of the request that runs.
 type turn struct {
-	sent      int64 // bytes the client's writer had sent when the turn began
-	keep      int   // bytes it had collected then: everything beyond belongs to this turn
-	started   time.Time
-	requested time.Time     // when the leased server was asked: waiting for it is not its fault
+	sent      int64         // bytes the client's writer had sent when the turn began
+	keep      int           // bytes it had collected then: everything beyond belongs to this turn
+	started   int64         // in monotonic time
+	requested int64         // when the leased server was asked: waiting for it is not its fault
 	continues bool          // the segment was open before: part of its implicit transaction has been executed
 	replied   bool          // the server has answered something
 	latency   time.Duration // from then until its first reply byte
@@ -75,7 +75,7 @@ var errNoTrial = errors.New("no trial request is left for the recovering backend
 
 // beginTurn forgets the turn before.
 func (s *Session) beginTurn() {
-	now := time.Now()
+	now := monotonic()
 	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now, continues: s.segment}
 }
 
@@ -142,7 +142,7 @@ func (s *Session) exchange(req *request, c *pool.Conn) error {
 		return err
 	}
 	c.SetStatus(0)
-	s.turn.replied, s.turn.requested = false, time.Now()
+	s.turn.replied, s.turn.requested = false, monotonic()
 	if err := s.send(req, c); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Session) exchange(req *request, c *pool.Conn) error {
 			return &lostError{err: err, unsent: c.W.Sent() == before}
 		}
 	}
-	s.waitsSince.Store(monotonic())
+	s.waitsSince.Store(s.turn.requested)
 	err := s.relay(c)
 	s.waitsSince.Store(0)
 	if err == nil && s.turn.own != nil {
