@@ -23,7 +23,11 @@ func init() { caddy.RegisterNetwork(Network, listen) }
 
 // The keep-alive probes of accepted connections: a client that vanished without a
 // word is noticed after 75 seconds.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 3}
+const (
+	keepAliveIdle     = 30 * time.Second
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 3
+)
 
 // The pauses after a failed accept: doubled from the first to the last.
 const (
@@ -83,9 +87,7 @@ func (t *socketTable) open(ctx context.Context, address string, cfg net.ListenCo
 	s := t.table[address]
 	if s == nil {
 		cfg.SetMultipathTCP(false) // its sockets lack options we use, and cost more
-		if !cfg.KeepAliveConfig.Enable {
-			cfg.KeepAliveConfig = keepAlive
-		}
+		keepAlive(&cfg)
 		ln, err := cfg.Listen(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
