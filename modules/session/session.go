@@ -184,6 +184,7 @@ func (o *Options) poolMode() cluster.PoolMode {
 func (s *Session) end() {
 	s.reg.remove(s)
 	s.dropLease("client gone")
+	s.r.Rest()
 	_ = s.conn.Close()
 	if s.raw != s.conn {
 		_ = s.raw.Close()
