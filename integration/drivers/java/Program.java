@@ -268,12 +268,12 @@ public final class Program {
 
     private static void values() throws Exception {
         OffsetDateTime when = OffsetDateTime.of(2026, 2, 28, 12, 30, 15, 123456000, ZoneOffset.UTC);
-        X
+        String text = "ünïcödé \\ ' ☃ ".repeat(20_000);
         byte[] content = text.getBytes(UTF_8);
         for (String options : new String[] {"&binaryTransfer=false", "&prepareThreshold=-1", "&prepareThreshold=1", "&preferQueryMode=simple"}) {
             try (Connection c = connect(options); PreparedStatement s = c.prepareStatement(
                     "SELECT ?::int, ?::int8, ?::numeric, ?::float8, ?::text, ?::bytea, ?::int[], ?::timestamptz, ?::bool, ?::text, ?::uuid")) {
-                for (int i = 0; i < 6; i++) { // from the second execution on results may come binary
+                for (int i = 0; i < 4; i++) { // from the second execution on results may come binary
                     s.setInt(1, 7);
                     s.setLong(2, 1L << 60);
                     s.setBigDecimal(3, new BigDecimal("12345678901234567890.123"));
@@ -404,13 +404,13 @@ public final class Program {
     }
 
     private static void threads() throws Exception {
-        ExecutorService executor = Executors.newFixedThreadPool(30);
+        ExecutorService executor = Executors.newFixedThreadPool(20);
         List<Future<?>> all = new ArrayList<>();
-        for (int k = 0; k < 30; k++) {
+        for (int k = 0; k < 20; k++) {
             int first = 100_000 + 1000 * k;
             all.add(executor.submit((Callable<Void>) () -> {
                 try (Connection c = connect("&prepareThreshold=1&preparedStatementCacheQueries=4")) {
-                    for (int n = first; n < first + 20; n++) {
+                    for (int n = first; n < first + 10; n++) {
                         equal(execute(c, "INSERT INTO items VALUES (?, ?)", n, "tråd"), 1);
                         equal(one(c, "SELECT s FROM items WHERE n = ?", n), "tråd");
                         for (int i = 0; i < 6; i++) { // more than the driver keeps: closed, and prepared again

@@ -116,7 +116,7 @@ async def pool():
     async with asyncpg.create_pool(URL, min_size=30, max_size=30) as clients:
 
         async def client(k):
-            for i in range(40):
+            for i in range(20):
                 async with clients.acquire() as c:
                     equal(await c.fetchval("SELECT $1::int + count(*)::int FROM asyncpg_many WHERE n < 0", i), i)
                     await c.execute("INSERT INTO asyncpg_many VALUES ($1)", k)
@@ -128,7 +128,7 @@ async def pool():
         await asyncio.gather(*(client(k) for k in range(60)))
         equal(await clients.fetchval("SHOW application_name"), "")
     c = await connect()
-    equal(await c.fetchval("SELECT count(*) FROM (SELECT * FROM asyncpg_many FOR SHARE) all_of_them"), 60 * 40)
+    equal(await c.fetchval("SELECT count(*) FROM (SELECT * FROM asyncpg_many FOR SHARE) all_of_them"), 60 * 20)
     await c.close()
 
 

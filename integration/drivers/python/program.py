@@ -25,7 +25,7 @@ def run():
             continue
         try:
             if inspect.iscoroutinefunction(function):
-                asyncio.run(asyncio.wait_for(function(), 60))
+                asyncio.run(asyncio.wait_for(function(), 300))
             else:
                 function()
             print("ok", function.__doc__, flush=True)

@@ -256,7 +256,7 @@ def threads():
 
     def work(k):
         try:
-            for i in range(20):
+            for i in range(10):
                 c = pool.getconn()
                 with c:
                     execute(c, "CREATE TEMP TABLE mine (n int) ON COMMIT DROP")

@@ -113,7 +113,7 @@ func pool() error {
 	}
 	defer p.Close()
 	errs := make(chan error)
-	const clients, rounds = 60, 30
+	const clients, rounds = 60, 10
 	for k := range clients {
 		go func() {
 			errs <- func() error {

@@ -129,7 +129,7 @@ func prepared(db *sql.DB) error {
 	}
 	defer read.Close()
 	errs := make(chan error)
-	const clients, rounds = 40, 25
+	const clients, rounds = 40, 10
 	for k := range clients {
 		go func() {
 			errs <- func() error {

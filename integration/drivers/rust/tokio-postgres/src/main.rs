@@ -232,10 +232,10 @@ async fn notifications() -> Outcome {
 }
 
 async fn many() -> Outcome {
-    try_join_all((0..40i32).map(|k| async move {
+    try_join_all((0..30i32).map(|k| async move {
         let c = connect().await?;
         let mut outcome: Outcome = Ok(());
-        for i in 0..20 {
+        for i in 0..10 {
             let n = 100_000 + 100 * k + i;
             c.execute("INSERT INTO items VALUES ($1, $2)", &[&n, &"many"]).await?; // prepared, executed and closed
             outcome = outcome.and(equal(c.query_one("SELECT n FROM items WHERE n = $1", &[&n]).await?.get::<_, i32>(0), n));
