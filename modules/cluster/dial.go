@@ -39,6 +39,22 @@ func (b *Backend) Dial(ctx context.Context, id pool.Identity) (*pool.Conn, error
 	return pool.NewConn(l.conn, l.r, l.w, id, l.pid, l.key, l.params, b.cancel), nil
 }
 
+// DialReplication opens a connection of its own for a client that asks for
+// replication, with the parameters of its startup packet, the user first. It
+// belongs to no pool and the caller, and closes when it is released.
+// See https://www.postgresql.org/docs/current/protocol-replication.html.
+func (b *Backend) DialReplication(ctx context.Context, id pool.Identity, params []pgwire.Param) (*pool.Conn, error) {
+	if b.c == nil || b.leaving.Load() {
+		return nil, errLeaving
+	}
+	s := b.settings()
+	l, err := b.connect(ctx, &s.server, params, b.c.Secret(id.User), serverReadBuffer, serverWriteBuffer)
+	if err != nil {
+		return nil, err
+	}
+	return pool.NewConn(l.conn, l.r, l.w, id, l.pid, l.key, l.params, b.cancel), nil
+}
+
 // link is a server connection that has logged in.
 type link struct {
 	server *serverSettings
@@ -124,7 +140,7 @@ func (l *link) login(params []pgwire.Param, secret pgauth.Secret) error {
 			}
 			l.params = append(l.params, pgwire.Param{Name: string(name), Value: string(value)})
 		case pgwire.MsgBackendKeyData:
-			if len(body) < 8 {
+			if len(body) < 8 || len(body) > 4+pgwire.MaxCancelKey {
 				return fmt.Errorf("%w: BackendKeyData of %d bytes", ErrProtocol, len(body))
 			}
 			l.pid = uint32(body[0])<<24 | uint32(body[1])<<16 | uint32(body[2])<<8 | uint32(body[3])

@@ -97,28 +97,29 @@ type Session struct {
 	seen    *cluster.Settings // whose classifier classes is
 	classes *pgsql.Classifier
 
-	queue      replies
-	statements statements
-	latest     latestBind
-	settings   *settings         // what the client expects to be in force
-	startup    *settings         // the same, as asked for at startup
-	asked      []pgwire.Param    // the settings of the startup packet in their order
-	began      uint64            // version of what the servers set for new sessions when this one was one
-	had        map[string]string // what that was for this one; nil nothing
-	base       map[string]string // first values of settings, shared with other sessions
-	badOptions *pgwire.Error     // what is wrong with the startup packet's options
-	forced     bool              // a standby refused the request: the primary runs it
-	refused    error             // the login a replica refused, while another backend is tried
-	touched    touched           // settings changed since the server was last asked
-	reported   reported          // what the client was told last
-	batch      batch
-	request    request
-	turn       turn
-	route      routing.Request
-	feed       feed       // the second direction, client to server
-	ear        ear        // listens to a held server connection while the client is silent
-	segMu      sync.Mutex // guards statements, portals and skipping while the turn is duplex
-	failed     []reply    // scratch of segmentFailed
+	queue       replies
+	statements  statements
+	latest      latestBind
+	settings    *settings         // what the client expects to be in force
+	startup     *settings         // the same, as asked for at startup
+	replication []pgwire.Param    // the startup packet of a client that asks for replication, user first; nil for others
+	asked       []pgwire.Param    // the settings of the startup packet in their order
+	began       uint64            // version of what the servers set for new sessions when this one was one
+	had         map[string]string // what that was for this one; nil nothing
+	base        map[string]string // first values of settings, shared with other sessions
+	badOptions  *pgwire.Error     // what is wrong with the startup packet's options
+	forced      bool              // a standby refused the request: the primary runs it
+	refused     error             // the login a replica refused, while another backend is tried
+	touched     touched           // settings changed since the server was last asked
+	reported    reported          // what the client was told last
+	batch       batch
+	request     request
+	turn        turn
+	route       routing.Request
+	feed        feed       // the second direction, client to server
+	ear         ear        // listens to a held server connection while the client is silent
+	segMu       sync.Mutex // guards statements, portals and skipping while the turn is duplex
+	failed      []reply    // scratch of segmentFailed
 
 	waitsSince atomic.Int64 // monotonic nanoseconds since when the session waits on a server; 0 does not wait
 	heldSince  atomic.Int64 // monotonic nanoseconds since when it holds a connection and waits on its client; 0 does not
@@ -164,6 +165,10 @@ func (reg *Registry) serve(conn net.Conn, buffered []byte, o *Options) {
 		}
 	}()
 	if !s.start() {
+		return
+	}
+	if s.replication != nil {
+		s.replicate()
 		return
 	}
 	s.loop()

@@ -151,7 +151,11 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 		return err
 	}
 	s.w.AuthenticationOK() // whatever comes now, as a server does
-	if err := s.firstContact(deadline); err != nil {
+	contact := s.firstContact
+	if s.replication != nil {
+		contact = s.replicationContact
+	}
+	if err := contact(deadline); err != nil {
 		return err
 	}
 	s.greet()
@@ -182,7 +186,7 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 		case "database":
 			s.identity.Database = p.Value
 		case "replication":
-			if err := checkReplication(p.Value); err != nil {
+			if err := s.askReplication(p.Value, packet.Params); err != nil {
 				return err
 			}
 		}
@@ -197,21 +201,6 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 	s.asked, s.badOptions = startupSettings(packet.Params)
 	s.startup = settingsOf(s.asked)
 	s.settings = s.startup
-	return nil
-}
-
-// checkReplication refuses everything but a connection for statements.
-// See https://www.postgresql.org/docs/current/protocol-replication.html
-func checkReplication(value string) error {
-	on, ok := parseBool(value)
-	if !ok && value != "database" {
-		e := pgwire.Fatalf(pgwire.CodeInvalidParameterValue, "invalid value for parameter \"replication\": \"%s\"", value)
-		e.Hint = `Valid values are: "false", 0, "true", 1, "database".`
-		return e
-	}
-	if on || !ok {
-		return pgwire.Fatalf(pgwire.CodeFeatureNotSupported, "replication connections are not balanced: connect to the server itself")
-	}
 	return nil
 }
 
@@ -292,12 +281,7 @@ func (s *Session) introduce(c *pool.Conn, since uint64) error {
 	if err := s.await(c); err != nil {
 		return err
 	}
-	reported := make(map[string]string, len(reportedNames))
-	for _, name := range reportedNames {
-		if v := c.Param(name); v != "" || name == "application_name" {
-			reported[name] = v
-		}
-	}
+	reported := reportedBy(c)
 	s.base = baseOf(s.turn.probed)
 	known.put(s.greetingKey(), greeting{reported: reported, base: s.base, since: since})
 	s.report(reported)
