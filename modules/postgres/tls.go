@@ -110,7 +110,7 @@ func (t *TLS) secret(s *cluster.Settings) error {
 		return nil
 	}
 	return errors.New("tls: client_auth cert: the servers ask for passwords that nobody tells us: write the passwords of the users " +
-		"(auth user), or a certificate that the servers accept for all users (cert of server_tls), or client_auth verify-full")
+		"(auth user or auth file), or a certificate that the servers accept for all users (cert of server_tls), or client_auth verify-full")
 }
 
 // choice is what finds the certificate for a handshake.
