@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -108,6 +109,9 @@ func (s *Session) handshake(early []byte, deadline time.Time) error {
 	ctx, stop := context.WithDeadline(context.Background(), deadline) // the login's own bound
 	defer stop()
 	if err := conn.HandshakeContext(ctx); err != nil {
+		if ctx.Err() == nil {
+			linger(s.raw)
+		}
 		return &handshakeError{err}
 	}
 	if err := s.r.Reset(conn); err != nil {
@@ -117,6 +121,23 @@ func (s *Session) handshake(early []byte, deadline time.Time) error {
 	s.w.Reset(conn)
 	return nil
 }
+
+// linger takes what the client has still sent, so that closing the connection does not take away the alert that tells it why: with TLS
+// 1.3 a client goes on before it hears what the server thinks of its certificate.
+func linger(conn net.Conn) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+}
+
+// Bounds of what is done for a client after a failed handshake.
+const (
+	lingerTimeout = time.Second
+	lingerBytes   = 64 << 10
+)
 
 // handshakeError ends a connection before anything can be said to the client.
 type handshakeError struct{ err error }

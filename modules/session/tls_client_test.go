@@ -3,7 +3,9 @@ package session
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,6 +65,43 @@ func TestWhatACertificateProves(t *testing.T) {
 				t.Errorf("got %v, %v", proven, err)
 			}
 		})
+	}
+}
+
+// TestAClientHearsWhatIsWrongWithItsCertificate has clients that go on at once, as TLS 1.3 allows.
+func TestAClientHearsWhatIsWrongWithItsCertificate(t *testing.T) {
+	a, config := encryption(t)
+	config.ClientCAs, config.ClientAuth = a.Pool(), tls.VerifyClientCertIfGiven
+	p := startProxy(t, pg, func(_ *cluster.Config, o *Options) { o.TLS = config })
+	foreign, err := pgtest.NewAuthority(t.TempDir(), "foreign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key, err := foreign.Issue(pgtest.Certificate{Name: "anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(a, pgtls.Protocol)
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	for range 30 {
+		conn := securely(t, p.addr, c)
+		if err := conn.HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if _, err := io.WriteString(conn, startup()); err != nil {
+				break
+			}
+		}
+		var one [1]byte
+		if _, err := conn.Read(one[:]); err == nil || !strings.Contains(err.Error(), "unknown certificate authority") {
+			t.Errorf("it hears %v", err)
+		}
+		_ = conn.Close()
 	}
 }
 
