@@ -138,7 +138,7 @@ func (f *userFile) read() (*fileList, error) {
 	info, err := os.Stat(f.path)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, unreadable(err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no file", f.path)
 	case info.Size() > maxFile:
@@ -148,7 +148,7 @@ func (f *userFile) read() (*fileList, error) {
 	}
 	text, err := os.ReadFile(f.path)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	defer clear(text)
 	lines, err := parseUserFile(text, f.method)
@@ -175,6 +175,10 @@ func (f *userFile) read() (*fileList, error) {
 		}
 	}
 	return list, nil
+}
+
+func unreadable(err error) error {
+	return fmt.Errorf("%w: write the path of a file that is there and may be read", err)
 }
 
 // credential returns what to check the user's password with.
