@@ -46,6 +46,16 @@ type caller struct {
 
 // call connects and sends a startup message.
 func call(addr, user, database string) (*caller, error) {
+	c, err := callRaw(addr)
+	if err != nil {
+		return nil, err
+	}
+	c.w.Startup(pgwire.Version30, []pgwire.Param{{Name: "user", Value: user}, {Name: "database", Value: database}})
+	return c, c.w.Flush()
+}
+
+// callRaw connects.
+func callRaw(addr string) (*caller, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
@@ -53,9 +63,7 @@ func call(addr, user, database string) (*caller, error) {
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return nil, err
 	}
-	c := &caller{conn: conn, r: pgwire.NewReader(conn, nil, 16<<10), w: pgwire.NewWriter(conn, 4<<10)}
-	c.w.Startup(pgwire.Version30, []pgwire.Param{{Name: "user", Value: user}, {Name: "database", Value: database}})
-	return c, c.w.Flush()
+	return &caller{conn: conn, r: pgwire.NewReader(conn, nil, 16<<10), w: pgwire.NewWriter(conn, 4<<10)}, nil
 }
 
 // password sends a password message; what cannot be sent any more is not missed.
