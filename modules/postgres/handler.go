@@ -15,7 +15,6 @@ import (
 
 	"github.com/fairwaydb/fairway/caddyfile"
 	"github.com/fairwaydb/fairway/modules/cluster"
-	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/routing"
 	"github.com/fairwaydb/fairway/modules/session"
 )
@@ -160,16 +159,16 @@ func (h *Handler) serve(conn net.Conn, buffered []byte) {
 			h.logger.Error("handler panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 		}
 	}()
+	o := h.options
 	if caddy.Exiting() {
-		refuse(conn, buffered)
+		session.Refuse(conn, buffered, o)
 		return
 	}
-	o := h.options
 	c := registry.Reference(h.Cluster)
 	defer c.Unreference()
 	if c != o.Cluster { // the configuration has ended, and the registry has forgotten its cluster
 		if c.Settings() == nil {
-			refuse(conn, buffered)
+			session.Refuse(conn, buffered, o)
 			return
 		}
 		other := *o
@@ -178,37 +177,6 @@ func (h *Handler) serve(conn net.Conn, buffered []byte) {
 	}
 	session.Serve(conn, buffered, o)
 }
-
-// refuseTimeout bounds what is done for a client that is turned away.
-const refuseTimeout = 2 * time.Second
-
-// refuse turns a client away in the words of a server that shuts down, and
-// closes the connection. Encryption is declined first, as a client takes no
-// error before that is settled.
-// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
-func refuse(conn net.Conn, buffered []byte) {
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(refuseTimeout))
-	r, w := pgwire.NewReader(conn, buffered, refuseBuffer), pgwire.NewWriter(conn, refuseBuffer)
-	for range 3 { // SSLRequest, GSSENCRequest, startup
-		packet, err := r.Startup()
-		if err != nil || packet.Kind == pgwire.KindCancel {
-			return
-		}
-		if packet.Kind == pgwire.KindStartup {
-			break
-		}
-		w.Raw([]byte{'N'})
-		if w.Flush() != nil {
-			return
-		}
-	}
-	w.Error(pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the database system is shutting down"))
-	_ = w.Flush()
-}
-
-// refuseBuffer holds a startup packet of ordinary size.
-const refuseBuffer = 1 << 10
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
 //

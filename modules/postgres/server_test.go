@@ -19,8 +19,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
 
 	"github.com/fairwaydb/fairway/modules/pgtest"
+	"github.com/fairwaydb/fairway/modules/session"
 )
 
 // startServer starts a PostgreSQL; it stops with the test.
@@ -250,7 +252,10 @@ func TestAClientIsRefusedInItsOwnWords(t *testing.T) {
 				buffered = test.before[0][:test.kept]
 			}
 			var done sync.WaitGroup
-			done.Go(func() { refuse(conn, buffered) })
+			gone := registry.Reference("gone")
+			o := &session.Options{Cluster: gone, Logger: zap.NewNop()}
+			gone.Unreference()
+			done.Go(func() { session.Refuse(conn, buffered, o) })
 			_ = client.SetDeadline(time.Now().Add(10 * time.Second))
 			for i, packet := range test.before {
 				if i == 0 {

@@ -147,13 +147,7 @@ func Serve(conn net.Conn, buffered []byte, o *Options) {
 }
 
 func (reg *Registry) serve(conn net.Conn, buffered []byte, o *Options) {
-	s := &Session{
-		opts: o, cluster: o.Cluster, reg: reg, logger: o.Logger, labels: metricsFor(o.Cluster.Name()),
-		conn: conn, raw: conn, status: 'I',
-		r: pgwire.NewReader(conn, buffered, clientReadBuffer),
-		w: pgwire.NewWriter(conn, clientWriteBuffer),
-	}
-	s.r.BodyLimit = bodyLimit
+	s := reg.session(conn, buffered, o)
 	s.whole = o.poolMode() == cluster.PoolSession
 	defer s.end()
 	defer func() {
@@ -172,6 +166,18 @@ func (reg *Registry) serve(conn net.Conn, buffered []byte, o *Options) {
 		return
 	}
 	s.loop()
+}
+
+// session makes one that has not begun.
+func (reg *Registry) session(conn net.Conn, buffered []byte, o *Options) *Session {
+	s := &Session{
+		opts: o, cluster: o.Cluster, reg: reg, logger: o.Logger, labels: metricsFor(o.Cluster.Name()),
+		conn: conn, raw: conn, status: 'I',
+		r: pgwire.NewReader(conn, buffered, clientReadBuffer),
+		w: pgwire.NewWriter(conn, clientWriteBuffer),
+	}
+	s.r.BodyLimit = bodyLimit
+	return s
 }
 
 // poolMode is the mode of a session that begins now.

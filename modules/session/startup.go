@@ -46,31 +46,6 @@ func (s *Session) start() bool {
 	return true
 }
 
-// refuseEntry turns a client away. One too many is heard first, as PostgreSQL does it: it may have come to cancel a statement, and
-// a driver believes an error only after its question for TLS was answered.
-func (s *Session) refuseEntry(draining bool, deadline time.Time) {
-	if draining {
-		s.labels.login(loginShutdown).Inc()
-		s.fatal(pgwire.Fatalf(pgwire.CodeCannotConnectNow, "the database system is shutting down"))
-		return
-	}
-	if limit := time.Now().Add(refusalTimeout); limit.Before(deadline) {
-		deadline = limit
-	}
-	_ = s.conn.SetDeadline(deadline)
-	packet, err := s.negotiate(deadline)
-	switch {
-	case err != nil:
-		s.loginFailed(err)
-	case packet != nil:
-		s.labels.login(loginTooMany).Inc()
-		s.fatal(pgwire.Fatalf(pgwire.CodeTooManyConnections, "sorry, too many clients already"))
-	}
-}
-
-// refusalTimeout bounds what a client that is one too many takes to say who it is.
-const refusalTimeout = 5 * time.Second
-
 // loginFailed tells the client and counts; clients that leave before they log in are probes and leave no line in the log.
 func (s *Session) loginFailed(err error) {
 	var e *pgwire.Error
