@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgtest"
 	"github.com/fairwaydb/fairway/modules/pgtls"
@@ -162,4 +164,32 @@ func TestSomebodyElsesTLS(t *testing.T) {
 		t.Errorf("a certificate that somebody else has verified: %v", err)
 	}
 	_ = conn.Close()
+}
+
+func TestAClientIsRefusedInsideTLS(t *testing.T) {
+	a, config := encryption(t)
+	p := startProxy(t, pg, nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			Refuse(conn, nil, &Options{Cluster: p.cluster, TLS: config, Logger: zap.NewNop()})
+		}
+	})
+	defer serving.Wait()
+	defer listener.Close()
+	for name, packets := range map[string][]string{"direct": nil, "after SSLRequest": {sslPacket}} {
+		var e *pgwire.Error
+		if err := letIn(securely(t, listener.Addr().String(), client(a, pgtls.Protocol), packets...)); !errors.As(err, &e) ||
+			e.Code != pgwire.CodeCannotConnectNow {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

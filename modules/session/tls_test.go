@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -236,34 +235,6 @@ func failedHandshakes(t *testing.T, p *proxy) (n float64) {
 		}
 	}
 	return n
-}
-
-func TestAClientIsRefusedInsideTLS(t *testing.T) {
-	a, config := encryption(t)
-	p := startProxy(t, pg, nil)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			Refuse(conn, nil, &Options{Cluster: p.cluster, TLS: config, Logger: zap.NewNop()})
-		}
-	})
-	defer serving.Wait()
-	defer listener.Close()
-	for name, packets := range map[string][]string{"direct": nil, "after SSLRequest": {sslPacket}} {
-		var e *pgwire.Error
-		if err := letIn(securely(t, listener.Addr().String(), client(a, pgtls.Protocol), packets...)); !errors.As(err, &e) ||
-			e.Code != pgwire.CodeCannotConnectNow {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // clientHello is the first message of a handshake.
