@@ -47,7 +47,7 @@ clean: ## Remove what was built (not Go's own cache)
 test: test-unit test-integration ## All tests, with the race detector, on real PostgreSQL servers
 
 .PHONY: test-unit
-test-unit: need-postgresql $(REPORT)
+test-unit: need-postgresql need-java $(REPORT)
 	$(GOTEST) -race -shuffle=on -timeout 15m -json $$(go list ./... | grep -v '/integration') | $(REPORT)
 
 # By itself: the other packages' compiling and linking would starve the servers it measures.
@@ -59,7 +59,7 @@ test-integration: need-postgresql $(DRIVERS) $(REPORT)
 race: test ## The same as test: it always runs with the race detector
 
 .PHONY: nocgo
-nocgo: need-postgresql $(REPORT) ## The packages' tests without cgo
+nocgo: need-postgresql need-java $(REPORT) ## The packages' tests without cgo
 	CGO_ENABLED=0 $(GOTEST) -timeout 15m -json . ./caddyfile/... ./modules/... | $(REPORT)
 
 .PHONY: nocgo-parser

@@ -91,12 +91,12 @@ need_libpq() {
   lack "libpq's headers (a driver's test program is in C)" "Debian and Ubuntu: apt-get install libpq-dev"
 }
 
-have_java() { command -v javac >/dev/null && command -v mvn >/dev/null; }
+have_java() { command -v javac >/dev/null && command -v mvn >/dev/null && command -v xz >/dev/null; }
 
 need_java() {
   if have_java; then return; fi
-  if can_install && apt_install default-jdk-headless maven && have_java; then return; fi
-  lack "a JDK and Maven (a driver's test program is in Java)" "Debian and Ubuntu: apt-get install default-jdk-headless maven"
+  if can_install && apt_install default-jdk-headless maven xz-utils && have_java; then return; fi
+  lack "a JDK, Maven and xz (a driver's test program is in Java, and tests fetch another version of PostgreSQL)" "Debian and Ubuntu: apt-get install default-jdk-headless maven xz-utils"
 }
 
 have_node() { command -v node >/dev/null && command -v npm >/dev/null; }
