@@ -133,6 +133,7 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	if err := contact(deadline); err != nil {
 		return err
 	}
+	s.asked = nil // it has served its purpose
 	s.greet()
 	s.labels.login(loginOK).Inc()
 	return s.w.Flush()
