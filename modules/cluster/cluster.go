@@ -19,9 +19,10 @@
 // # Locks
 //
 // Registry.mu, Cluster.life (a claim is put in force or released; it is held
-// while a run stops), circuit.mu, score.mu, sampler.mu and verifiers.mu. The
-// order is life, then any one of the others; none of the others is held while
-// another one is taken, and only life is held over a wait.
+// while a run stops), circuit.mu, score.mu, sampler.mu, userFile.mu, verifiers.mu and
+// secrets.mu. The order is life, then any one of the others; none of the others is
+// held while another one is taken, but for secrets.mu below verifiers.mu, and only
+// life is held over a wait.
 package cluster
 
 import (

@@ -141,27 +141,27 @@ func (c *Cluster) fly(f *flight, user string, s *Settings, reset uint64) bool {
 		if v.mu.flights[user] == f {
 			delete(v.mu.flights, user)
 		}
-		if f.err == nil && v.mu.reset == reset {
-			c.store(user, f.answer, s)
-		}
+		news := f.err == nil && v.mu.reset == reset && c.store(user, f.answer, s)
 		v.mu.Unlock()
 		close(f.done)
+		if news {
+			c.logger().Warn("user cannot log in: set the password again with password_encryption = scram-sha-256, or allow md5 (auth { method md5 })",
+				zap.String("cluster", c.name), zap.String("user", user), zap.String("reason", f.answer.unusable))
+		}
 	})
 }
 
 // store caches an answer; verifiers.mu is held. The keys of a user that has no password
 // any more are erased; those of an old password stay until the next proof, for servers
-// that have not heard of the change.
-func (c *Cluster) store(user string, a answer, s *Settings) {
+// that have not heard of the change. It returns true when the operator should hear of a
+// password that cannot be used.
+func (c *Cluster) store(user string, a answer, s *Settings) (news bool) {
 	v := &c.verifiers
 	old := v.mu.byUser[user]
 	if a.stored.IsZero() || a.locked {
 		c.secrets.forget(user)
 	}
-	if a.unusable != "" && (old == nil || old.unusable != a.unusable) {
-		c.logger().Warn("user cannot log in: set the password again with password_encryption = scram-sha-256, or allow md5 (auth { method md5 })",
-			zap.String("cluster", c.name), zap.String("user", user), zap.String("reason", a.unusable))
-	}
+	news = a.unusable != "" && (old == nil || old.unusable != a.unusable)
 	v.mu.usual = usualOf(a.stored, v.mu.usual)
 	for other := range v.mu.byUser { // any will do: it is only asked for again
 		if len(v.mu.byUser) < s.verify.size {
@@ -170,6 +170,7 @@ func (c *Cluster) store(user string, a answer, s *Settings) {
 		delete(v.mu.byUser, other)
 	}
 	v.mu.byUser[user] = &verified{answer: a, at: Now()}
+	return news
 }
 
 // DoubtVerifier says that a client's proof did not match the user's verifier: the

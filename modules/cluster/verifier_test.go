@@ -364,3 +364,26 @@ func TestTheEndOfTheClusterEndsAQuery(t *testing.T) {
 		t.Error("the query ended well")
 	}
 }
+
+func TestUsersThatDoNotExistLookLikeTheOthers(t *testing.T) {
+	d := &directory{users: map[string]string{"alice": pgauth.NewVerifier("wonderland", nil, 12345).String(), "old": pgauth.HashMD5("old", "x")}}
+	b := withDirectories(t, func(s *Settings) { s.Clients.Method = MethodMD5 }, d)
+	usual := func(user string) Usual {
+		known, err := b.Credential(t.Context(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return known.Usual
+	}
+	if got := usual("nobody"); got != (Usual{}) {
+		t.Errorf("before anybody is known: %+v", got)
+	}
+	if usual("old"); usual("nobody") != (Usual{MD5: true}) {
+		t.Errorf("where only md5 hashes are known: %+v", usual("nobody"))
+	}
+	usual("alice")
+	usual("old")
+	if got := usual("nobody"); got != (Usual{Iterations: 12345}) {
+		t.Errorf("where verifiers are known: %+v", got)
+	}
+}
