@@ -52,10 +52,14 @@ const driverLimit = 10 * time.Minute
 // transactions, for the primary to be restarted, and goes on with the connections it has.
 func TestDrivers(t *testing.T) {
 	s := startDrivers(t)
+	readOnly := serve(t, "testdrivers_readonly", s.servers, func(readOnly *site) {
+		readOnly.config.Auth, readOnly.config.Credentials = s.config.Auth, s.config.Credentials
+		readOnly.handler = map[string]any{"route": "replica"}
+	})
 	for _, d := range drivers {
 		t.Run(d.name, func(t *testing.T) {
 			s.freshTables(t)
-			s.runDriver(t, d)
+			s.runDriver(t, d, readOnly.addr)
 		})
 	}
 }
@@ -115,8 +119,9 @@ func python(t testing.TB) string {
 	return path
 }
 
-// runDriver runs a program. Each of its checks is a subtest; the line "restart" is its wish to have the primary restarted.
-func (s *site) runDriver(t *testing.T, d driver) {
+// runDriver runs a program. Each of its checks is a subtest; the line "restart" is its wish to have the primary restarted. At the
+// address readOnly reads run on replicas and nothing else runs.
+func (s *site) runDriver(t *testing.T, d driver, readOnly string) {
 	t.Helper()
 	built := os.Getenv("FAIRWAY_DRIVERS")
 	if built == "" {
@@ -141,7 +146,7 @@ func (s *site) runDriver(t *testing.T, d driver) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], append(args[1:], d.at(s))...)
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "NODE_PATH="+filepath.Join(built, "node", "node_modules"),
-		"REPLICAS="+strings.Join(ports, ","))
+		"REPLICAS="+strings.Join(ports, ","), "READ_ONLY="+readOnly)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()

@@ -381,6 +381,31 @@ static void notifications(PGconn *c)
 	PQfinish(other);
 }
 
+/* kinds_of_servers: all of a cluster is one primary to its clients. */
+static void kinds_of_servers(PGconn *c)
+{
+	static const char *const accepted[] = {"any", "read-write", "primary", "prefer-standby"}, *const refused_kinds[] = {"read-only", "standby"};
+	char with[512];
+
+	(void) c;
+	for (size_t i = 0; i < sizeof accepted / sizeof *accepted; i++) {
+		PGconn *one;
+
+		snprintf(with, sizeof with, "%s?target_session_attrs=%s", url, accepted[i]);
+		if (PQstatus(one = PQconnectdb(with)) != CONNECTION_OK)
+			fail("%s: %s", accepted[i], PQerrorMessage(one));
+		PQfinish(one);
+	}
+	for (size_t i = 0; i < sizeof refused_kinds / sizeof *refused_kinds; i++) {
+		PGconn *one;
+
+		snprintf(with, sizeof with, "%s?target_session_attrs=%s", url, refused_kinds[i]);
+		if (PQstatus(one = PQconnectdb(with)) == CONNECTION_OK)
+			fail("%s was accepted", refused_kinds[i]);
+		PQfinish(one);
+	}
+}
+
 static int notices;
 
 static void count_notice(void *arg, const PGresult *r)
@@ -487,6 +512,7 @@ int main(int argc, char **argv)
 		{"a large binary value, and what statements describe", binary},
 		{"COPY both ways, and one given up", copies},
 		{"a cancel request ends the connection's own statement alone", cancels},
+		{"the kind of server that is asked for", kinds_of_servers},
 		{"notifications wake a socket that is polled", notifications},
 		{"what lives in one session stays with it", session_state},
 		{"sessions outlive a restart of the primary", restart},

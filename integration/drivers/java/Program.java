@@ -345,8 +345,19 @@ public final class Program {
                 equal(execute(c, "UPDATE items SET s = s WHERE n = 1"), 1);
             }
         }
-        // All of a cluster is one primary to its clients: there is no secondary to find.
+        // All of a cluster is one primary to its clients: there is no secondary to find, but on a port whose route is replica.
         fails("08001", () -> DriverManager.getConnection(several + "&targetServerType=secondary").close());
+        String both = url.replace(host, host + "," + System.getenv("READ_ONLY"));
+        for (String type : new String[] {"primary", "secondary", "preferPrimary", "preferSecondary"}) {
+            boolean secondary = type.toLowerCase().endsWith("secondary");
+            try (Connection c = DriverManager.getConnection(both + "&targetServerType=" + type)) {
+                equal(c.unwrap(PGConnection.class).getParameterStatus("in_hot_standby"), secondary ? "on" : "off");
+                equal(one(c, secondary ? "SELECT pg_is_in_recovery()" : "SELECT pg_is_in_recovery() FROM items WHERE n = 1 FOR SHARE"), secondary);
+                if (secondary) {
+                    fails("25006", () -> execute(c, "UPDATE items SET s = s WHERE n = 1"));
+                }
+            }
+        }
     }
 
     private static void copies() throws Exception {
