@@ -99,7 +99,11 @@ func forwardAll(t *testing.T, r *Reader, c net.Conn, ways []byte) ([]byte, error
 			}
 		}
 		if err == nil {
-			err = again(func() error { return r.Forward(w) })
+			forward := r.Forward
+			if len(ways) > 1 && ways[1]%2 == 1 {
+				forward = r.ForwardRun
+			}
+			err = again(func() error { return forward(w) })
 		}
 		if err != nil {
 			if err := w.Flush(); err != nil {
