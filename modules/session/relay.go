@@ -102,10 +102,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 	r, expected := s.queue.front()
 	switch typ {
 	case pgwire.MsgDataRow:
-		if r.action == drop {
-			return s.capture(c, r)
-		}
-		return s.forward(c)
+		return s.row(c, r)
 	case pgwire.MsgReadyForQuery:
 		return s.ready(c, r, expected)
 	case pgwire.MsgError:
@@ -151,9 +148,12 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 			return err
 		}
 	}
-	if r.action == drop {
+	switch {
+	case r.action == drop:
 		err = dropFrame(c)
-	} else {
+	case typ == pgwire.MsgCopyData:
+		return s.forwardBy(c, (*pgwire.Reader).ForwardRun)
+	default:
 		err = s.forward(c)
 	}
 	if err == nil && r.expect != expectQuery && r.expect.completes(typ) {
@@ -178,10 +178,20 @@ func (s *Session) notice(c *pool.Conn) error {
 	return s.forward(c)
 }
 
+// row handles a row; nothing is to be learned from those of the client.
+func (s *Session) row(c *pool.Conn, r reply) error {
+	if r.action == drop {
+		return s.capture(c, r)
+	}
+	return s.forwardBy(c, (*pgwire.Reader).ForwardRun)
+}
+
 // forward passes the current frame to the client, streamed when it is large.
-func (s *Session) forward(c *pool.Conn) error {
+func (s *Session) forward(c *pool.Conn) error { return s.forwardBy(c, (*pgwire.Reader).Forward) }
+
+func (s *Session) forwardBy(c *pool.Conn, by func(*pgwire.Reader, *pgwire.Writer) error) error {
 	collected, sent := s.w.Len(), s.w.Sent()
-	err := c.R.Forward(s.w)
+	err := by(c.R, s.w)
 	if err == nil {
 		return nil
 	}
