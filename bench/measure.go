@@ -130,6 +130,9 @@ func (b *bench) options(c cell, p *rig.Peer, script string) pgbench.Options {
 	if c.clients > 1 && c.script == "" && !c.connect {
 		o.Sampling = 0.2 // a log of everything would be work that is not the proxy's
 	}
+	if b.smoke {
+		o.Each = 20 // on a machine that is busy enough a second passes without a transaction
+	}
 	if c.scene == secure {
 		o.User, o.Password = rig.Secure, rig.Password
 	}

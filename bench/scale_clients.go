@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/fairwaydb/fairway/bench/load"
 	"github.com/fairwaydb/fairway/bench/rig"
@@ -217,10 +216,10 @@ func (b *bench) besideCurve(ctx context.Context, sizes curves, plots map[string]
 	return t.String(), nil
 }
 
-// warm lets each peer open its connections, in a second that is not counted.
+// warm lets each peer open its connections, in a moment that is not counted.
 func (b *bench) warm(ctx context.Context, c cell, peers map[string]*rig.Peer) error {
 	short := *b
-	short.round = time.Second
+	short.smoke = true
 	for name, p := range peers {
 		if _, err := short.measure(ctx, c, p, ""); err != nil {
 			return fmt.Errorf("%s: %w\n%s", name, err, p.Log(20))

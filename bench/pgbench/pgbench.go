@@ -32,6 +32,7 @@ type Options struct {
 	Connect  bool          // a new connection for every transaction
 	Script   string        // a file; "" is the built-in select-only script
 	Duration time.Duration // whole seconds
+	Each     int           // transactions of each client; above 0 they end the run, and not the time
 	Sampling float64       // part of the transactions whose latency is logged; 0 logs none
 }
 
@@ -52,7 +53,12 @@ func (o Options) arguments(log string) ([]string, error) {
 	args := []string{
 		"--no-vacuum", "--host", host, "--port", port, "--username", o.User,
 		"--client", strconv.Itoa(o.Clients), "--jobs", strconv.Itoa(min(2, o.Clients)),
-		"--time", strconv.Itoa(int(o.Duration.Seconds())), "--protocol", o.Mode,
+		"--protocol", o.Mode,
+	}
+	if o.Each > 0 {
+		args = append(args, "--transactions", strconv.Itoa(o.Each))
+	} else {
+		args = append(args, "--time", strconv.Itoa(int(o.Duration.Seconds())))
 	}
 	if o.Script == "" {
 		args = append(args, "--select-only")

@@ -83,6 +83,10 @@ func TestArgumentsSayWhatIsAsked(t *testing.T) {
 	if args[len(args)-1] != "d" {
 		t.Errorf("the database is not last: %s", line)
 	}
+	o.Each = 20
+	if args, err = o.arguments(""); err != nil || !strings.Contains(strings.Join(args, " "), "--transactions 20") || slices.Contains(args, "--time") {
+		t.Errorf("got %q, %v; want 20 transactions and no time", args, err)
+	}
 	if _, err := (Options{Addr: "no port"}).arguments(""); err == nil {
 		t.Error("an address without a port is no error")
 	}
