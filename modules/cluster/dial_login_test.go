@@ -24,6 +24,9 @@ func cleartextServer(asked chan<- string) func(net.Conn) {
 			}
 			body, err := p.R.Body()
 			asked <- string(body)
+			if err != nil {
+				return err
+			}
 			p.W.AuthenticationOK()
 			p.W.ReadyForQuery('I')
 			return p.W.Flush()
