@@ -97,7 +97,7 @@ bench: $(BENCH) ## Fairway beside PgBouncer, Pgpool-II, HAProxy: the cells with 
 	$(BENCH) $(BENCH_ARGS)
 
 .PHONY: bench-full
-bench-full: $(BENCH) ## All of it, in 25 minutes, into docs/benchmarks.md and its plots
+bench-full: $(BENCH) ## All of it, in 20 minutes, into docs/benchmarks.md and its plots
 	$(BENCH) --full --page docs/benchmarks.md $(BENCH_ARGS)
 
 .PHONY: bench-scale
