@@ -179,6 +179,10 @@ func TestOpenSessionsKeepWhatTheyBeganWith(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startProxy(t, pg, nil)
+	eventually(t, "the defaults are known", func() (string, bool) {
+		version := p.cluster.Defaults().Version()
+		return strconv.FormatUint(version, 10), version != 0
+	})
 	c := p.connect(t, "user=keeps default_query_exec_mode=simple_protocol lock_timeout=9s")
 	exec(t, c, "set enable_seqscan = off")
 	seen := p.cluster.Beginnings()
