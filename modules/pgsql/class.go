@@ -151,11 +151,16 @@ type Class struct {
 	// Kind is the strictest kind of all statements.
 	Kind Kind
 	// Functions are the functions called, folded as PostgreSQL folds names, with schema when written so. No duplicates.
+	// Those that read_functions lists are left out.
 	Functions []string
 	// Unproven are those of Functions of which the name alone does not tell that they only read.
 	Unproven []string
 	// Relations are the relations named (not those of WITH), in the same form.
 	Relations []string
+	// Operators are the operators written, in the same form; LIKE and IN count, what sorting and grouping use does not.
+	Operators []string
+	// Types are the types that casts name, in the same form.
+	Types []string
 	// Settings are the settings changed, in the order of the text.
 	Settings []Setting
 	// Prepared are the names that SQL-level PREPARE, EXECUTE and DEALLOCATE mention.
@@ -231,7 +236,7 @@ func (c *Class) MayWrite() bool {
 // size is what the class takes in memory, roughly, in bytes.
 func (c *Class) size() int {
 	n := 256
-	for _, list := range [][]string{c.Functions, c.Relations, c.Prepared} {
+	for _, list := range [][]string{c.Functions, c.Relations, c.Operators, c.Types, c.Prepared} {
 		for _, s := range list {
 			n += 16 + len(s)
 		}

@@ -3,6 +3,7 @@ package pgsql
 import (
 	_ "embed"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -136,6 +137,29 @@ var builtins = sync.OnceValue(func() map[string]builtin {
 	set("set_config", builtin{effects: Settings, sets: true})
 	return table
 })
+
+// Harmless returns the functions of pg_catalog that only read, whatever the catalog says of their volatility.
+func Harmless() []string {
+	return namesOf(func(b builtin) bool { return b.effects == 0 && b.ends == 0 && !b.sets })
+}
+
+// Harmful returns the functions of pg_catalog that do more than read or belong to the primary, whatever the catalog says
+// of their volatility.
+func Harmful() []string {
+	return namesOf(func(b builtin) bool { return b.effects != 0 || b.ends != 0 || b.sets })
+}
+
+// namesOf returns the names of the built-in functions that match, sorted.
+func namesOf(match func(builtin) bool) []string {
+	var names []string
+	for name, b := range builtins() {
+		if match(b) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
 
 // lookup returns what a function of pg_catalog does. A name without schema counts as that of pg_catalog: it is searched
 // first unless search_path says otherwise, but an overload of the user's may fit the arguments better. Only the

@@ -239,6 +239,14 @@ func (w *walker) part(m protoreflect.Message) bool {
 		w.call(n)
 	case *pgquery.ColumnRef:
 		w.column(n)
+	case *pgquery.A_Expr:
+		w.named(&w.class.Operators, "o", n.GetName())
+	case *pgquery.SubLink:
+		w.named(&w.class.Operators, "o", n.GetOperName())
+	case *pgquery.SortBy:
+		w.named(&w.class.Operators, "o", n.GetUseOp())
+	case *pgquery.TypeName:
+		w.named(&w.class.Types, "t", n.GetNames())
 	case *pgquery.LockingClause:
 		w.effect(RowLock)
 	case *pgquery.IntoClause:
@@ -252,6 +260,22 @@ func (w *walker) part(m protoreflect.Message) bool {
 		return true
 	}
 	return false
+}
+
+// named puts the name of an operator or a type into a list. What the grammar itself writes with the schema
+// pg_catalog is none of the user's.
+func (w *walker) named(list *[]string, prefix string, parts []*pgquery.Node) {
+	var schema, name string
+	for _, part := range parts {
+		schema, name = name, part.GetString_().GetSval()
+	}
+	switch {
+	case name == "" || schema == "pg_catalog":
+		return
+	case schema != "":
+		name = schema + "." + name
+	}
+	w.add(list, prefix, name)
 }
 
 // with walks the queries of WITH and leaves their names in scope. A query of WITH RECURSIVE sees all of them, one of
@@ -311,7 +335,10 @@ func (w *walker) call(n *pgquery.FuncCall) {
 	if schema != "" {
 		full = schema + "." + name
 	}
-	w.add(&w.class.Functions, "f", full)
+	listed := matches(w.opts.ReadFunctions, schema, name)
+	if !listed {
+		w.add(&w.class.Functions, "f", full)
+	}
 	if isTempSchema(schema) {
 		w.effect(Temp)
 	}
@@ -324,7 +351,6 @@ func (w *walker) call(n *pgquery.FuncCall) {
 	if schema == "" || schema == "pg_catalog" {
 		b, known = lookup(name)
 	}
-	listed := matches(w.opts.ReadFunctions, schema, name)
 	switch {
 	case known && (!listed || b.effects&(pinEffects|Settings|Discard) != 0):
 		w.effect(b.effects)
