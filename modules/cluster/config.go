@@ -64,6 +64,11 @@ type Config struct {
 	// that was removed; -1 not at all. Default: 60s.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 
+	// Catalog is "on" when the schema of each database is read from the primary, so
+	// that functions, views, operators and policies are known by what they do, and
+	// "off" when only the wording of a statement counts. Default: on.
+	Catalog string `json:"catalog,omitempty"`
+
 	// ReadFunctions are globs of functions that only read, whatever the catalog
 	// says: app.get_*. Default: none.
 	ReadFunctions []string `json:"read_functions,omitempty"`

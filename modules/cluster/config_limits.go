@@ -110,6 +110,13 @@ func (c *Config) resolveLimits(s *Settings) error {
 	if s.MaxLag > 0 && (s.LagResume < 0 || s.LagResume > s.MaxLag) {
 		return fmt.Errorf("lag_resume is %d: write a number of bytes up to max_lag (%d)", s.LagResume, s.MaxLag)
 	}
+	switch c.Catalog {
+	case "", "on":
+	case "off":
+		s.Catalog = false
+	default:
+		return fmt.Errorf("unknown catalog %q: write on or off", c.Catalog)
+	}
 	s.ReadFunctions, s.WriteFunctions = c.ReadFunctions, c.WriteFunctions
 	return durations(
 		duration{"failover_wait", c.FailoverWait, true, &s.FailoverWait},

@@ -49,6 +49,9 @@ type Settings struct {
 	// long leaving backends keep the server connections in use.
 	FailoverWait, DrainTimeout time.Duration
 
+	// Catalog tells whether the schema of each database is read.
+	Catalog bool
+
 	// ReadFunctions and WriteFunctions are globs of function names that override
 	// the catalog.
 	ReadFunctions, WriteFunctions []string
@@ -215,6 +218,7 @@ func newSettings() *Settings {
 		LagResume:    8 << 20,
 		FailoverWait: 10 * time.Second,
 		DrainTimeout: 60 * time.Second,
+		Catalog:      true,
 		Monitor: MonitorSettings{
 			Interval:     time.Second,
 			FastInterval: 100 * time.Millisecond,

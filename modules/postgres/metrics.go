@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fairwaydb/fairway/modules/catalog"
 	"github.com/fairwaydb/fairway/modules/pool"
 	"github.com/fairwaydb/fairway/modules/session"
 )
@@ -16,6 +17,7 @@ var collectors = func() []prometheus.Collector {
 	all := []prometheus.Collector{acceptFailures}
 	all = append(all, registry.Collectors()...)
 	all = append(all, pool.Collectors()...)
+	all = append(all, catalog.Collectors()...)
 	return append(all, session.Collectors()...)
 }()
 

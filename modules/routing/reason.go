@@ -1,6 +1,9 @@
 package routing
 
-import "github.com/fairwaydb/fairway/modules/pgsql"
+import (
+	"github.com/fairwaydb/fairway/modules/catalog"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+)
 
 // Reason says why a statement ran where it did. The set is closed: it is a metric
 // label.
@@ -19,7 +22,9 @@ const (
 	ReasonTransaction                // an explicit transaction that may write
 	ReasonServerState                // it asks about the server itself
 	ReasonSessionState               // it makes or uses state of the session: settings, temporary tables, LISTEN, cursors
-	ReasonFunction                   // it calls a function of which it is not known that it only reads
+	ReasonFunction                   // it calls a function, operator or cast of which it is not known that it only reads
+	ReasonRelation                   // it reads a relation that a standby cannot read, or that reaches such a function
+	ReasonCatalog                    // nobody knows yet what the schema of its database says
 	ReasonUnknown                    // it is not understood
 	ReasonRoute                      // a hint, fairway.route or the listener says so
 	ReasonPinned                     // the session holds a server connection: nothing was chosen
@@ -40,7 +45,7 @@ var reasonNames = [reasonCount]string{
 	ReasonNone: "none", ReasonRead: "read", ReasonReadOnlyTx: "read_only_transaction", ReasonNoReplica: "no_replica",
 	ReasonOwnWrite: "own_write", ReasonStrong: "strong", ReasonWrite: "write", ReasonRowLock: "row_lock",
 	ReasonTransaction: "transaction", ReasonServerState: "server_state", ReasonSessionState: "session_state",
-	ReasonFunction: "function", ReasonUnknown: "unknown", ReasonRoute: "route", ReasonPinned: "pinned",
+	ReasonFunction: "function", ReasonRelation: "relation", ReasonCatalog: "catalog", ReasonUnknown: "unknown", ReasonRoute: "route", ReasonPinned: "pinned",
 	ReasonCorrected: "corrected", ReasonLocal: "local",
 }
 
@@ -79,13 +84,27 @@ func reasonOf(r *Request) Reason {
 		// https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CAVEATS.
 		return ReasonTransaction
 	case r.ExplicitTx && r.ReadOnlyTx:
-		if c.Effects&^onReadOnlyTx == 0 && !c.SettingsUnknown && len(c.Unproven) == 0 {
-			return ReasonReadOnlyTx
+		if c.Effects&^onReadOnlyTx == 0 && !c.SettingsUnknown {
+			return judge(r, ReasonReadOnlyTx)
 		}
-	case !r.ExplicitTx && c.PlainRead():
-		return ReasonRead
+	case !r.ExplicitTx && c.MaybeRead():
+		return judge(r, ReasonRead)
 	}
 	return primaryReason(c)
+}
+
+// judge asks the schema about a statement that by its wording only reads.
+func judge(r *Request, read Reason) Reason {
+	switch r.Facts.Judge(r.Class) {
+	case catalog.Reads:
+		return read
+	case catalog.NotLoaded:
+		return ReasonCatalog
+	case catalog.Relation:
+		return ReasonRelation
+	case catalog.Function, catalog.Expression:
+	}
+	return ReasonFunction
 }
 
 // primaryReason says why a statement that is no plain read runs on the primary.

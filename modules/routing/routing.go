@@ -1,6 +1,6 @@
 // Package routing decides which backend runs a statement. It owns no state of
 // its own but that of the policies, waits for nothing and talks to nobody: it
-// joins what a statement does (pgsql) with what is known of the backends
+// joins what a statement does (pgsql, catalog) with what is known of the backends
 // (cluster) and returns a choice with its reason. Session calls it, once for each
 // lease.
 //
@@ -10,6 +10,7 @@ package routing
 import (
 	"errors"
 
+	"github.com/fairwaydb/fairway/modules/catalog"
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 )
@@ -65,6 +66,10 @@ func ParseTarget(s string) (Target, bool) {
 type Request struct {
 	// Class is what the statement does, nil when nothing is known: primary.
 	Class *pgsql.Class
+
+	// Facts are what the schema of the session's database adds to the class, nil when
+	// nothing is known yet.
+	Facts *catalog.Facts
 
 	// Route overrides the class.
 	Route Target

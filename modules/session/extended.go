@@ -195,7 +195,11 @@ func (b *batch) class() *pgsql.Class {
 // merge builds the class of the batch anew, in memory of its own: the classes of statements are shared with other sessions.
 func (b *batch) merge() *pgsql.Class {
 	b.take()
-	*b.merged = pgsql.Class{Unproven: b.merged.Unproven[:0], Settings: b.merged.Settings[:0]}
+	m := b.merged
+	*m = pgsql.Class{
+		Functions: m.Functions[:0], Unproven: m.Unproven[:0], Relations: m.Relations[:0], Operators: m.Operators[:0], Types: m.Types[:0],
+		Settings: m.Settings[:0],
+	}
 	for _, c := range b.classes {
 		merge(b.merged, c)
 	}

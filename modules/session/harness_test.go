@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fairwaydb/fairway/modules/catalog"
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgtest"
 	_ "github.com/fairwaydb/fairway/modules/routing" // registers the policies
@@ -109,7 +110,22 @@ func startProxy(t testing.TB, servers *pgtest.Cluster, change func(*cluster.Conf
 	})
 	p := &proxy{cluster: c, addr: listener.Addr().String()}
 	p.waitFit(t, len(servers.Replicas()))
+	p.waitCatalog(t)
 	return p
+}
+
+// waitCatalog waits until the schema of the database postgres is known: until then reads go to the primary.
+func (p *proxy) waitCatalog(t testing.TB) {
+	t.Helper()
+	keeper := catalog.Open(p.cluster, "postgres", zap.NewNop())
+	defer keeper.Close()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); keeper.Facts() == nil; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("the catalog was not read")
+		}
+	}
 }
 
 // waitFit waits until there is a primary and so many replicas serve reads.

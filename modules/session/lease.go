@@ -149,7 +149,7 @@ const redialInterval = 200 * time.Millisecond
 // routeRequest fills the session's routing request; it is reused so that a turn allocates nothing.
 func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	r := &s.route
-	r.Class = class
+	r.Class, r.Facts = class, s.facts()
 	r.Route = s.opts.Route
 	if r.Route == routing.TargetAuto && (s.forced || s.whole || !s.reported.greeted() && s.cluster.Topology().Primary != nil) {
 		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance

@@ -147,7 +147,11 @@ func merge(to, c *pgsql.Class) {
 	to.Effects |= c.Effects
 	to.Statements += c.Statements
 	to.Kind = max(to.Kind, c.Kind)
+	to.Functions = append(to.Functions, c.Functions...)
 	to.Unproven = append(to.Unproven, c.Unproven...)
+	to.Relations = append(to.Relations, c.Relations...)
+	to.Operators = append(to.Operators, c.Operators...)
+	to.Types = append(to.Types, c.Types...)
 	to.Settings = append(to.Settings, c.Settings...)
 	to.Serializable = to.Serializable || c.Serializable
 	to.TxReadWrite = to.TxReadWrite || c.TxReadWrite

@@ -72,7 +72,7 @@ func (s *Session) afterLoss(req *request, lost *lostError, attempt int) (bool, e
 	s.lease.taint("lost")
 	s.lease.conn.Close()
 	s.release()
-	if !s.clientSaw() && attempt < maxAttempts && !inTx && pinned == 0 && req.replayable() && (lost.unsent || req.class.PlainRead()) {
+	if !s.clientSaw() && attempt < maxAttempts && !inTx && pinned == 0 && req.replayable() && (lost.unsent || s.reads(req.class)) {
 		s.w.Truncate(s.turn.keep)
 		s.route.Tried = append(s.route.Tried, backend)
 		s.labels.retries.lost.Inc()
@@ -97,7 +97,7 @@ func (s *Session) reportLoss(req *request, lost *lostError, pinned pgsql.Effects
 		}
 		s.w.Truncate(s.turn.keep)
 	}
-	if s.wrote || req.class.MayWrite() {
+	if s.wrote || s.mayWrite(req.class) {
 		s.mark = cluster.Now()
 	}
 	s.wrote = false

@@ -99,7 +99,7 @@ func (s *Session) send(req *request, c *pool.Conn) error {
 	if s.wrote && st.sequencesOf != s.id {
 		st.sequencesOf = 0 // what this session draws is not the other's
 	}
-	if len(req.class.Unproven) > 0 {
+	if s.callsUnknown(req.class) {
 		st.functionsOf = s.id
 	}
 	if !req.simple {
@@ -128,17 +128,15 @@ func (s *Session) stream(c *pool.Conn) error {
 
 // noteClass remembers what a request that is about to be sent may do.
 func (s *Session) noteClass(class *pgsql.Class) {
-	if class.MayWrite() || class.Effects&notPlain != 0 {
+	if s.mayWrite(class) {
 		s.wrote = true
 	}
+	s.schema.note(class)
 	s.tx.savepoints = s.tx.savepoints || class.Effects&pgsql.Savepoint != 0
 	if class.Effects&(pgsql.Settings|pgsql.Discard) != 0 {
 		s.noteSettings(class)
 	}
 }
-
-// notPlain are the effects after which a session's own reads could be missing something on a replica.
-const notPlain = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Unknown
 
 // answerHere answers what needs no server: a BEGIN alone, which is deferred until the first statement tells where the transaction
 // belongs, the end of a transaction of which nothing was sent, and statements of a transaction that failed without a server.

@@ -96,6 +96,7 @@ type Session struct {
 
 	seen    *cluster.Settings // whose classifier classes is
 	classes *pgsql.Classifier
+	schema  schema // what the database adds to a statement's wording
 
 	queue       replies
 	statements  statements
@@ -195,6 +196,7 @@ func (o *Options) poolMode() cluster.PoolMode {
 func (s *Session) end() {
 	s.reg.remove(s)
 	s.dropLease("client gone")
+	s.schema.close()
 	s.r.Rest()
 	_ = s.conn.Close()
 	if s.raw != s.conn {

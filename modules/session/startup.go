@@ -129,6 +129,8 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	contact := s.firstContact
 	if s.replication != nil {
 		contact = s.replicationContact
+	} else {
+		s.schema.open(s)
 	}
 	if err := contact(deadline); err != nil {
 		return err

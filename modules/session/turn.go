@@ -295,6 +295,7 @@ func (s *Session) finish(req *request) error {
 		}
 		s.wrote = false
 	}
+	s.schema.ended()
 	if s.turn.failed != "" || s.segmentLost {
 		s.segmentLost = false
 		s.turn.rolled = true // what the failed transaction reset is set again

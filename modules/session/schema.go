@@ -1,0 +1,86 @@
+package session
+
+import (
+	"github.com/fairwaydb/fairway/modules/catalog"
+	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgsql"
+)
+
+// schema is what the session knows of its database beyond the wording of statements.
+type schema struct {
+	keeper  *catalog.Keeper
+	changes bool         // the transaction may have changed the schema
+	mark    cluster.Mark // when the last one that may have ended; 0: the facts in force know of it
+}
+
+// open begins to use the database's facts.
+func (sc *schema) open(s *Session) {
+	sc.close()
+	sc.keeper = catalog.Open(s.cluster, s.identity.Database, s.logger)
+}
+
+func (sc *schema) close() {
+	if sc.keeper != nil {
+		sc.keeper.Close()
+		sc.keeper = nil
+	}
+}
+
+// note remembers that a statement may change the schema for others. What it does to temporary relations is nobody else's affair.
+func (sc *schema) note(class *pgsql.Class) {
+	if class.Effects&(pgsql.DDL|pgsql.Unknown) != 0 && class.Effects&pgsql.Temp == 0 {
+		sc.changes = true
+	}
+}
+
+// ended follows the end of a transaction.
+func (sc *schema) ended() {
+	if sc.changes && sc.keeper != nil {
+		sc.mark = sc.keeper.Changed()
+	}
+	sc.changes = false
+}
+
+// facts returns what is known of the database, nil when that is older than the session's own change of it.
+func (s *Session) facts() *catalog.Facts {
+	if !s.cluster.Settings().Catalog || s.schema.keeper == nil {
+		return catalog.Wording
+	}
+	f := s.schema.keeper.Facts()
+	if s.schema.mark == 0 {
+		return f
+	}
+	if f == nil || f.Since < s.schema.mark {
+		return nil
+	}
+	s.schema.mark = 0
+	return f
+}
+
+// reads tells that a statement only reads, by its wording and by the schema.
+func (s *Session) reads(class *pgsql.Class) bool {
+	return class.MaybeRead() && s.facts().Judge(class) == catalog.Reads
+}
+
+// mayWrite tells that the session's own reads could miss something of what the statement did on a replica.
+func (s *Session) mayWrite(class *pgsql.Class) bool {
+	if class.Effects&notPlain != 0 {
+		return true
+	}
+	switch s.facts().Judge(class) {
+	case catalog.Reads:
+		return false
+	case catalog.NotLoaded:
+		return len(class.Unproven) > 0
+	case catalog.Function, catalog.Relation, catalog.Expression:
+	}
+	return true
+}
+
+// callsUnknown tells that a statement calls functions that may leave something behind on the server connection.
+func (s *Session) callsUnknown(class *pgsql.Class) bool {
+	return len(class.Unproven) > 0 && s.facts().Judge(class) != catalog.Reads
+}
+
+// notPlain are the effects after which a session's own reads could be missing something on a replica.
+const notPlain = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Unknown
