@@ -100,7 +100,7 @@ func (f *Facts) Judge(c *pgsql.Class) Verdict {
 // Explain is [Facts.Judge] with the name that decided, "" when none did.
 func (f *Facts) Explain(c *pgsql.Class) (Verdict, string) {
 	if f == nil {
-		if len(c.Functions)+len(c.Relations) > 0 {
+		if len(c.Functions)+len(c.Unproven)+len(c.Relations) > 0 {
 			return NotLoaded, ""
 		}
 		return Reads, ""

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,10 +39,11 @@ type Keeper struct {
 	database string
 	logger   *zap.Logger
 
-	facts  atomic.Pointer[Facts]
-	asked  atomic.Bool  // somebody wanted to know since the last look
-	wanted atomic.Int64 // the mark up to which a change is known of
-	wake   chan struct{}
+	facts   atomic.Pointer[Facts]
+	asked   atomic.Bool  // somebody wanted to know since the last look
+	wanted  atomic.Int64 // the mark up to which a change is known of
+	wake    chan struct{}
+	refused atomic.Pointer[map[uint64]struct{}] // fingerprints; replaced, never changed
 
 	running atomic.Bool // written under keepers.mu
 	refs    int         // guarded by keepers.mu
@@ -116,6 +118,41 @@ func (k *Keeper) Changed() cluster.Mark {
 	k.wanted.Store(int64(mark))
 	k.rouse()
 	return mark
+}
+
+// maxRefused bounds the fingerprints that are remembered; one more makes room by forgetting all.
+const maxRefused = 10_000
+
+// Refuse remembers that a standby refused a statement of that fingerprint because it does more than read, and tells
+// whether that is news. It is forgotten when the schema changes. 0 is no fingerprint.
+func (k *Keeper) Refuse(fingerprint uint64) (news bool) {
+	for fingerprint != 0 {
+		before := k.refused.Load()
+		after := make(map[uint64]struct{})
+		if before != nil {
+			if _, known := (*before)[fingerprint]; known {
+				return false
+			}
+			if len(*before) < maxRefused {
+				maps.Copy(after, *before)
+			}
+		}
+		after[fingerprint] = struct{}{}
+		if k.refused.CompareAndSwap(before, &after) {
+			return true
+		}
+	}
+	return false
+}
+
+// Refused tells whether [Keeper.Refuse] was told of the fingerprint.
+func (k *Keeper) Refused(fingerprint uint64) bool {
+	all := k.refused.Load()
+	if all == nil {
+		return false
+	}
+	_, known := (*all)[fingerprint]
+	return known
 }
 
 // rouse makes the keeper look now, and starts it when it rests.
@@ -260,6 +297,7 @@ func (w *watcher) load(ctx context.Context, signal string) error {
 	loads(w.k.c.Name()).Observe(took.Seconds())
 	w.signal, w.verified, w.loadedAt = signal, f.Since, cluster.Now()
 	w.pause = min(loadShare*took, maxPause)
+	w.k.refused.Store(nil) // the schema has changed: the next refusal tells again
 	w.k.facts.Store(f)
 	return nil
 }

@@ -71,12 +71,16 @@ type Request struct {
 	// nothing is known yet.
 	Facts *catalog.Facts
 
-	// Route overrides the class.
+	// Route overrides the class: the listener says so.
 	Route Target
 
 	// Strict tells that a route to a replica does not fall back to the primary:
 	// more than this statement is to run there.
 	Strict bool
+
+	// Hint overrides the class where Route does not: the client says so. Reads fall
+	// back to the primary as others do; what is no read has the replica or nothing.
+	Hint Target
 
 	// Mark is when the session's last turn that may have written ended, 0 when it
 	// has not written. ExactFlush tells that those turns waited for their commit
@@ -135,6 +139,13 @@ func pick(c demander, policy Policy, t *cluster.Topology, r *Request) (Choice, e
 		return replica(c, policy, t, r)
 	case TargetAuto:
 	}
+	switch r.Hint {
+	case TargetPrimary:
+		return primary(t, r, ReasonRoute)
+	case TargetReplica:
+		return hinted(c, policy, t, r)
+	case TargetAuto:
+	}
 	reason := reasonOf(r)
 	if !reason.reads() {
 		return primary(t, r, reason)
@@ -183,6 +194,21 @@ func replica(c demander, policy Policy, t *cluster.Topology, r *Request) (Choice
 		return Choice{}, ErrNoReplica
 	}
 	return primary(t, r, reason)
+}
+
+// hinted chooses among the replicas because the client says so.
+func hinted(c demander, policy Policy, t *cluster.Topology, r *Request) (Choice, error) {
+	if r.Class != nil && (r.Class.MaybeRead() || r.ReadOnlyTx) {
+		return read(c, policy, t, r, ReasonRoute)
+	}
+	consistency := r.Consistency
+	r.Consistency = cluster.ConsistencyEventual // the replica decides about what is no read: most likely it refuses
+	r.candidates(t)
+	r.Consistency = consistency
+	if len(r.Scratch) == 0 {
+		return Choice{}, ErrNoReplica
+	}
+	return Choice{Member: one(policy, r.Scratch), Reason: ReasonRoute}, nil
 }
 
 // one lets the policy choose where there is a choice.

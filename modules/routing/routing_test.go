@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/fairwaydb/fairway/modules/catalog"
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 )
@@ -33,6 +34,8 @@ func topology(replicas ...*cluster.Member) *cluster.Topology {
 
 var (
 	plainRead = &pgsql.Class{Effects: pgsql.Read, Statements: 1}
+	doubtful  = &pgsql.Class{Effects: pgsql.Read, Statements: 1, Unproven: []string{"f"}}
+	tableRead = &pgsql.Class{Effects: pgsql.Read, Statements: 1, Relations: []string{"t"}}
 	plainTx   = &pgsql.Class{Effects: pgsql.TxBegin | pgsql.TxReadOnly | pgsql.Read | pgsql.TxEnd, Statements: 3}
 )
 
@@ -61,15 +64,21 @@ func TestPickByWhatAStatementDoes(t *testing.T) {
 		{"unknown settings are", Request{Class: &pgsql.Class{Effects: pgsql.Read, SettingsUnknown: true}}, "p", ReasonSessionState},
 		{"currval is", Request{Class: class(pgsql.Read | pgsql.Sequence)}, "p", ReasonSessionState},
 		{"LISTEN is", Request{Class: class(pgsql.Listen)}, "p", ReasonSessionState},
-		{"a function in doubt is", Request{Class: &pgsql.Class{Effects: pgsql.Read, Unproven: []string{"f"}}}, "p", ReasonFunction},
+		{"a function in doubt is", Request{Class: doubtful, Facts: catalog.Wording}, "p", ReasonFunction},
 		{"a lone COMMIT is", Request{Class: class(pgsql.TxEnd)}, "p", ReasonTransaction},
 		{"a read in a transaction is", Request{Class: plainRead, ExplicitTx: true}, "p", ReasonTransaction},
 		{"a read in a read only transaction runs on a replica", Request{Class: plainRead, ExplicitTx: true, ReadOnlyTx: true}, "r", ReasonReadOnlyTx},
 		{"a whole read only transaction in one text does too", Request{Class: plainTx, ExplicitTx: true, ReadOnlyTx: true}, "r", ReasonReadOnlyTx},
 		{"a write in it is the primary's to refuse", Request{Class: class(pgsql.Write), ExplicitTx: true, ReadOnlyTx: true}, "p", ReasonWrite},
-		{"a function in doubt in it is the primary's", Request{Class: &pgsql.Class{Effects: pgsql.Read, Unproven: []string{"f"}}, ExplicitTx: true, ReadOnlyTx: true}, "p", ReasonFunction},
+		{"a function in doubt in it is the primary's", Request{Class: doubtful, Facts: catalog.Wording, ExplicitTx: true, ReadOnlyTx: true}, "p", ReasonFunction},
 		{"SERIALIZABLE READ ONLY is the primary's", Request{Class: &pgsql.Class{Effects: pgsql.TxBegin | pgsql.TxReadOnly, Serializable: true}, ExplicitTx: true, ReadOnlyTx: true}, "p", ReasonTransaction},
 		{"a route to the primary overrides", Request{Class: plainRead, Route: TargetPrimary}, "p", ReasonRoute},
+		{"a read of a table is while the schema is not known", Request{Class: tableRead}, "p", ReasonCatalog},
+		{"a read of a table runs on a replica when it is", Request{Class: tableRead, Facts: catalog.Wording}, "r", ReasonRead},
+		{"a hint for the primary counts", Request{Class: plainRead, Hint: TargetPrimary}, "p", ReasonRoute},
+		{"a hint for a replica lets a function in doubt run there", Request{Class: doubtful, Hint: TargetReplica}, "r", ReasonRoute},
+		{"a hint for a replica lets it refuse a write", Request{Class: class(pgsql.Write), Hint: TargetReplica}, "r", ReasonRoute},
+		{"a hint does not overrule the listener", Request{Class: plainRead, Hint: TargetReplica, Route: TargetPrimary}, "p", ReasonRoute},
 		{"a route to a replica overrides", Request{Class: class(pgsql.Write), Route: TargetReplica}, "r", ReasonRoute},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
@@ -126,11 +127,16 @@ func (s *Session) gather(typ byte, body []byte) error {
 	s.batch.take()
 	switch typ {
 	case pgwire.MsgParse:
-		_, sql, _, err := pgwire.DecodeParse(body)
+		name, sql, types, err := pgwire.DecodeParse(body)
 		if err != nil {
 			return fatalFrom(err)
 		}
-		s.batch.classes = append(s.batch.classes, s.classifyExact(sql))
+		class := s.classifyExact(sql)
+		if refusal := refuseSetting(class); refusal != "" {
+			class = refusalClass
+			body = slices.Concat(name, []byte{0}, []byte(refusal), []byte{0}, types)
+		}
+		s.batch.classes = append(s.batch.classes, class)
 	case pgwire.MsgBind:
 		_, name, _, err := pgwire.DecodeBind(body)
 		if err != nil {

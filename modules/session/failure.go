@@ -132,6 +132,9 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	if s.opts.Route == routing.TargetReplica && refusesWrites(e.Code) {
 		return false // a read-only port: the refusal is the answer
 	}
+	if s.hint(s.request.class) == routing.TargetReplica && !s.request.class.MaybeRead() {
+		return false // the client wanted it there, and it is no read by its wording: the refusal is the answer
+	}
 	if s.request.prepare {
 		return true // a replica may not have the table yet: the primary has the last word
 	}

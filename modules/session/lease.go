@@ -151,13 +151,17 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	r := &s.route
 	r.Class, r.Facts = class, s.facts()
 	r.Route = s.opts.Route
+	if s.schema.keeper != nil && s.schema.keeper.Refused(class.Fingerprint) {
+		s.forced = true
+	}
 	if r.Route == routing.TargetAuto && (s.forced || s.whole || !s.reported.greeted() && s.cluster.Topology().Primary != nil) {
 		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance
 	}
 	r.Strict = s.whole && s.reported.greeted() // a login asks for one statement's sake only
+	r.Hint = s.hint(class)
 	r.Mark = s.mark
 	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
-	r.Consistency = s.cluster.Settings().Consistency
+	r.Consistency = s.consistency()
 	if s.request.prepare {
 		r.ExplicitTx, r.ReadOnlyTx = false, false
 		return r
@@ -195,10 +199,11 @@ type transaction struct {
 	open         bool // between BEGIN and its end, also while the BEGIN is deferred
 	readOnly     bool
 	serializable bool
-	savepoints   bool       // one of its savepoints may have been gone back to
-	shifted      bool       // search_path, role or the like may be others than the session's until it ends
-	failed       bool       // in state E without a server: only its end is accepted
-	lost         *lostError // why it failed, as long as the client has not been told
+	hint         routing.Target // of the comment that led its BEGIN
+	savepoints   bool           // one of its savepoints may have been gone back to
+	shifted      bool           // search_path, role or the like may be others than the session's until it ends
+	failed       bool           // in state E without a server: only its end is accepted
+	lost         *lostError     // why it failed, as long as the client has not been told
 }
 
 // beginWait says that the session waits for a server connection or a primary, so that a cancel ends the wait.

@@ -52,8 +52,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 	}
 	s.route.Tried = append(s.route.Tried, b)
 	if refusesWrites(e.Code) || req.prepare {
-		s.labels.retries.correction.Inc()
-		s.forced = true
+		s.correct(req, e)
 	} else {
 		s.labels.retries.conflict.Inc()
 	}

@@ -28,6 +28,9 @@ func (s *Session) query(n int) error {
 		}
 		req.query = body
 		req.class = s.classify(body[:len(body)-1])
+		if refusal := refuseSetting(req.class); refusal != "" {
+			req.query, req.class = append([]byte(refusal), 0), refusalClass
+		}
 		if s.answerHere(req) {
 			return s.flush()
 		}
@@ -218,8 +221,9 @@ func (s *Session) localTag(class *pgsql.Class, text []byte) string {
 // deferBegin opens a transaction that no server knows of yet.
 func (s *Session) deferBegin(class *pgsql.Class, text []byte) {
 	s.begin.add(text)
+	hint := s.hint(class)
 	s.tx = transaction{
-		open: true, serializable: class.Serializable,
+		open: true, hint: hint, serializable: class.Serializable,
 		readOnly: class.Effects&pgsql.TxReadOnly != 0 || s.defaultReadOnly() && !class.TxReadWrite,
 	}
 	s.status = 'T'

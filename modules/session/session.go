@@ -96,6 +96,7 @@ type Session struct {
 
 	seen    *cluster.Settings // whose classifier classes is
 	classes *pgsql.Classifier
+	wishes  wishes // what the session's settings say about routing
 	schema  schema // what the database adds to a statement's wording
 
 	queue       replies

@@ -110,7 +110,7 @@ func difference(from, to *settings) (sql string, safe bool) {
 // every PostgreSQL since 9.6.
 func isBuiltin(name string) bool {
 	_, ok := builtinSettings[name]
-	return ok
+	return ok || strings.HasPrefix(name, ownPrefix)
 }
 
 var builtinSettings = map[string]struct{}{
