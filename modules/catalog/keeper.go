@@ -37,7 +37,6 @@ const (
 type Keeper struct {
 	c        *cluster.Cluster
 	database string
-	logger   *zap.Logger
 
 	facts   atomic.Pointer[Facts]
 	asked   atomic.Bool  // somebody wanted to know since the last look
@@ -60,22 +59,22 @@ type keeperKey struct {
 	database string
 }
 
-// Open returns the keeper of a database of a cluster. It must be closed. The logger gets a line when the catalog cannot
-// be read, and when it can again.
-func Open(c *cluster.Cluster, database string, logger *zap.Logger) *Keeper {
+// Open returns the keeper of a database of a cluster. It must be closed. The cluster's log gets a line when
+// the catalog cannot be read, and when it can again.
+func Open(c *cluster.Cluster, database string) *Keeper {
 	keepers.mu.Lock()
 	defer keepers.mu.Unlock()
 	key := keeperKey{c, database}
 	k := keepers.all[key]
 	if k == nil {
-		k = &Keeper{c: c, database: database, logger: logger, wake: make(chan struct{}, 1)}
+		k = &Keeper{c: c, database: database, wake: make(chan struct{}, 1)}
 		if keepers.all == nil {
 			keepers.all = make(map[keeperKey]*Keeper)
 		}
 		if len(keepers.all) < maxKeepers {
 			keepers.all[key] = k
 		} else {
-			logger.Warn("too many databases: the catalog of this one is not read, its reads go to the primary",
+			c.Logger().Named("catalog").Warn("too many databases: the catalog of this one is not read, its reads go to the primary",
 				zap.String("cluster", c.Name()), zap.String("database", database), zap.Int("limit", maxKeepers))
 		}
 	}
@@ -228,14 +227,14 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	case err == nil:
 		if w.failed {
 			w.failed = false
-			w.k.logger.Info("catalog is read again", zap.String("cluster", w.k.c.Name()), zap.String("database", w.k.database))
+			w.k.logger().Info("catalog is read again", zap.String("cluster", w.k.c.Name()), zap.String("database", w.k.database))
 		}
 	case ctx.Err() != nil, errors.Is(err, cluster.ErrNoPrimary):
 	default:
 		failures(w.k.c.Name()).Inc()
 		if !w.failed {
 			w.failed = true
-			w.k.logger.Warn("catalog cannot be read: reads of this database go to the primary until it can",
+			w.k.logger().Warn("catalog cannot be read: reads of this database go to the primary until it can",
 				zap.String("cluster", w.k.c.Name()), zap.String("database", w.k.database), zap.Error(err))
 		}
 		if w.verified == 0 || w.verified.Since() > trusted {
@@ -247,6 +246,8 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	}
 	return interval
 }
+
+func (k *Keeper) logger() *zap.Logger { return k.c.Logger().Named("catalog") }
 
 // behind tells that a change is known of which the facts do not have.
 func (k *Keeper) behind() bool {

@@ -122,5 +122,8 @@ func (c *Cluster) broadcast() {
 	close(*c.changed.Swap(&next))
 }
 
-// logger returns the logger in force.
-func (c *Cluster) logger() *zap.Logger { return c.registry.logger().Named("cluster") }
+// Logger returns the logger in force now: ask for it with each line.
+func (c *Cluster) Logger() *zap.Logger { return c.registry.logger() }
+
+// logger is that of this package.
+func (c *Cluster) logger() *zap.Logger { return c.Logger().Named("cluster") }

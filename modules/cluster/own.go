@@ -17,6 +17,9 @@ var ErrNoPrimary = errors.New("cluster has no primary")
 // waits for f. It returns false, and does nothing, when no claim is in force.
 func (c *Cluster) Go(f func(ctx context.Context)) bool { return c.do(f) }
 
+// OwnDatabase returns the database of the cluster's own account.
+func (s *Settings) OwnDatabase() string { return s.login.database }
+
 // OwnConn is a connection of the cluster's own account to the primary. One goroutine at a time uses it; whoever
 // connected closes it.
 type OwnConn struct {

@@ -75,13 +75,18 @@ func (e Effects) String() string {
 	if e == 0 {
 		return "none"
 	}
+	return strings.Join(e.Names(), "|")
+}
+
+// Names lists the effects; nil when there is none.
+func (e Effects) Names() []string {
 	var names []string
 	for i, name := range effectNames {
 		if e&(1<<i) != 0 {
 			names = append(names, name)
 		}
 	}
-	return strings.Join(names, "|")
+	return names
 }
 
 // Kind is the coarse sort of a text, for metrics. Of several statements the last in the order below decides.

@@ -32,6 +32,9 @@ func (*Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/postgres/clusters", Handler: reading(listClusters)},
 		{Pattern: "/postgres/clusters/{cluster}", Handler: reading(showCluster)},
+		{Pattern: "/postgres/clusters/{cluster}/explain", Handler: only(http.MethodPost, explain)},
+		{Pattern: "/postgres/sessions", Handler: reading(listSessions)},
+		{Pattern: "/postgres/sessions/{session}", Handler: only(http.MethodDelete, endSession)},
 		{Pattern: "/postgres/health", Handler: reading(showHealth)},
 	}
 }
@@ -42,6 +45,17 @@ func reading(h func(w http.ResponseWriter, r *http.Request) error) caddy.AdminHa
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			return apiError(http.StatusMethodNotAllowed, "method %s is not allowed: use GET", r.Method)
+		}
+		return h(w, r)
+	}
+}
+
+// only makes a handler of one that changes something, or needs a body: other methods get 405.
+func only(method string, h func(w http.ResponseWriter, r *http.Request) error) caddy.AdminHandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			return apiError(http.StatusMethodNotAllowed, "method %s is not allowed: use %s", r.Method, method)
 		}
 		return h(w, r)
 	}

@@ -121,13 +121,7 @@ type demander interface{ Demand() }
 // [ErrNoReplica]. Pick never blocks and, once r.Scratch has grown, never
 // allocates; it is safe for concurrent use with different requests.
 func Pick(c *cluster.Cluster, t *cluster.Topology, r *Request) (Choice, error) {
-	policy := defaultPolicy
-	if s := c.Settings(); s != nil {
-		if p, ok := s.Policy.(Policy); ok {
-			policy = p
-		}
-	}
-	return pick(c, policy, t, r)
+	return pick(c, policyOf(c), t, r)
 }
 
 // pick is Pick for a policy.

@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/binary"
-	"slices"
 	"sync"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
@@ -131,11 +130,8 @@ func (s *Session) gather(typ byte, body []byte) error {
 		if err != nil {
 			return fatalFrom(err)
 		}
-		class := s.classifyExact(sql)
-		if refusal := refuseSetting(class); refusal != "" {
-			class = refusalClass
-			body = slices.Concat(name, []byte{0}, []byte(refusal), []byte{0}, types)
-		}
+		var class *pgsql.Class
+		body, class = s.replaceParse(name, sql, types, body, s.classifyExact(sql))
 		s.batch.classes = append(s.batch.classes, class)
 	case pgwire.MsgBind:
 		_, name, _, err := pgwire.DecodeBind(body)

@@ -114,14 +114,15 @@ func startProxy(t testing.TB, servers *pgtest.Cluster, change func(*cluster.Conf
 	return p
 }
 
-// waitCatalog waits until the schema of the database postgres is known: until then reads go to the primary.
+// waitCatalog waits until the schema of the database postgres is known as it is now: until then reads go to the primary.
 func (p *proxy) waitCatalog(t testing.TB) {
 	t.Helper()
-	keeper := catalog.Open(p.cluster, "postgres", zap.NewNop())
+	keeper := catalog.Open(p.cluster, "postgres")
 	defer keeper.Close()
+	mark := keeper.Changed()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); keeper.Facts() == nil; <-tick.C {
+	for deadline := time.Now().Add(20 * time.Second); keeper.Facts() == nil || keeper.Facts().Since < mark; <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("the catalog was not read")
 		}

@@ -44,12 +44,22 @@ func (s *Session) wish() *wishes {
 
 // hint is where the client wants the statement to run: a comment that leads it counts more than fairway.route.
 func (s *Session) hint(class *pgsql.Class) routing.Target {
+	return hintOf(class, s.standing())
+}
+
+// hintOf is where the comment that leads a statement wants it to run, and standing without one.
+func hintOf(class *pgsql.Class, standing routing.Target) routing.Target {
 	switch class.Route {
 	case pgsql.RoutePrimary:
 		return routing.TargetPrimary
 	case pgsql.RouteReplica:
 		return routing.TargetReplica
 	}
+	return standing
+}
+
+// standing is where the transaction and the settings want statements to run.
+func (s *Session) standing() routing.Target {
 	if s.tx.open && s.tx.hint != routing.TargetAuto {
 		return s.tx.hint
 	}

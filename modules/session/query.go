@@ -28,8 +28,8 @@ func (s *Session) query(n int) error {
 		}
 		req.query = body
 		req.class = s.classify(body[:len(body)-1])
-		if refusal := refuseSetting(req.class); refusal != "" {
-			req.query, req.class = append([]byte(refusal), 0), refusalClass
+		if text, class := s.replace(body[:len(body)-1], req.class); text != nil {
+			req.query, req.class = append(text, 0), class
 		}
 		if s.answerHere(req) {
 			return s.flush()

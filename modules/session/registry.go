@@ -45,7 +45,7 @@ func (reg *Registry) enter(s *Session) (draining, ok bool) {
 		return false, false
 	}
 	reg.mu.next++
-	s.id = reg.mu.next
+	s.id, s.since = reg.mu.next, time.Now()
 	reg.mu.sessions[s.id] = s
 	if reg.mu.stop == nil {
 		reg.mu.stop = make(chan struct{})

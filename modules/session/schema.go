@@ -16,7 +16,7 @@ type schema struct {
 // open begins to use the database's facts.
 func (sc *schema) open(s *Session) {
 	sc.close()
-	sc.keeper = catalog.Open(s.cluster, s.identity.Database, s.logger)
+	sc.keeper = catalog.Open(s.cluster, s.identity.Database)
 }
 
 func (sc *schema) close() {

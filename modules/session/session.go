@@ -128,10 +128,16 @@ type Session struct {
 	woken      atomic.Bool  // the registry interrupted the client read
 	left       atomic.Bool  // the watch has seen the client leave
 	closing    atomic.Bool  // drain or the admin asked the session to end when idle
+	killed     atomic.Bool  // the admin asked the session to end at once
 	evicted    atomic.Bool  // the backend of the connection it holds has left the cluster
+
+	since    time.Time     // when the client came
+	shown    atomic.Uint64 // what List shows of the session: see show
+	shownNow uint64        // the same, for the session itself
 
 	mu struct {
 		sync.Mutex
+		known    bool                    // the identity is proven and does not change any more
 		backend  *cluster.Backend        // of the server connection held, for the watch
 		active   pool.Lease              // the server connection held, for cancel
 		shielded bool                    // a query of ours runs: a cancel waits for its end

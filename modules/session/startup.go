@@ -137,6 +137,7 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	}
 	s.asked = nil // it has served its purpose
 	s.greet()
+	s.introduced()
 	s.labels.login(loginOK).Inc()
 	return s.w.Flush()
 }

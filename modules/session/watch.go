@@ -88,9 +88,10 @@ func (s *Session) backendGone() bool {
 // nextFrame waits for the client's next message. While a server connection is held, what the server says unasked reaches the client
 // in the meantime.
 func (s *Session) nextFrame() (typ byte, n int, err error) {
-	if s.closing.Load() && s.idle() {
-		return 0, 0, errShutdown()
+	if stop := s.mustStop(); stop != nil {
+		return 0, 0, stop
 	}
+	s.show()
 	if s.lease.held() && s.r.Buffered() == 0 {
 		s.heldSince.Store(monotonic())
 		if s.pins&pgsql.Listen != 0 {
@@ -125,6 +126,17 @@ func (s *Session) afterHearing(err error) error {
 	return err
 }
 
+// mustStop returns why the session ends here: somebody asked for it.
+func (s *Session) mustStop() error {
+	if s.killed.Load() {
+		return pgwire.Fatalf(pgwire.CodeAdminShutdown, "terminating connection due to administrator command")
+	}
+	if s.closing.Load() && s.idle() {
+		return errShutdown()
+	}
+	return nil
+}
+
 // wakeUp handles a read of the client that was interrupted: by the drain, by the watch or by the ear.
 func (s *Session) wakeUp() error {
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
@@ -135,8 +147,8 @@ func (s *Session) wakeUp() error {
 			return err
 		}
 	}
-	if s.closing.Load() && s.idle() {
-		return errShutdown()
+	if stop := s.mustStop(); stop != nil {
+		return stop
 	}
 	if s.evicted.Swap(false) && s.lease.held() {
 		return errEvicted()
