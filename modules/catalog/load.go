@@ -12,7 +12,7 @@ import (
 )
 
 // loadSQL returns rows of kind, schema and name. $1 are the functions of pg_catalog that only read, $2 those that do
-// more, both whatever their volatility says.
+// more, both whatever their volatility says; $3 and $4 find bodies that may leave something in the server connection.
 //
 //go:embed load.sql
 var loadSQL string
@@ -25,7 +25,7 @@ const signalSQL = `SELECT string_agg((pg_stat_get_tuples_inserted(c) + pg_stat_g
 
 // builtins are the parameters of loadSQL.
 var builtins = sync.OnceValue(func() []string {
-	return []string{array(pgsql.Harmless()), array(pgsql.Harmful())}
+	return []string{array(pgsql.Harmless()), array(pgsql.Harmful()), pgsql.SetsPattern, pgsql.HoldsPattern}
 })
 
 // array writes names of letters, digits and underscores as an array literal.
@@ -38,7 +38,7 @@ type querier interface {
 
 // load reads all facts of a database.
 func load(ctx context.Context, q querier) (*Facts, error) {
-	f := &Facts{Since: cluster.Now(), reads: names{}, writes: names{}, relations: names{}, operators: names{}, types: names{}}
+	f := &Facts{Since: cluster.Now(), reads: names{}, writes: names{}, relations: names{}, operators: names{}, types: names{}, sets: names{}, holds: names{}}
 	err := q.Query(ctx, "", loadSQL, builtins(), func(values [][]byte) error {
 		if len(values) != 3 || len(values[0]) != 1 {
 			return fmt.Errorf("catalog: a row of %d columns", len(values))
@@ -55,6 +55,10 @@ func load(ctx context.Context, q querier) (*Facts, error) {
 			f.operators.add(schema, name)
 		case 't':
 			f.types.add(schema, name)
+		case 's':
+			f.sets.add(schema, name)
+		case 'h':
+			f.holds.add(schema, name)
 		case 'a':
 			f.all = true
 		}

@@ -188,6 +188,11 @@ type Class struct {
 	TxReadWrite bool
 	// Serializable: Isolation is "serializable"; a standby refuses it.
 	Serializable bool
+	// Call: exactly one CALL; what it may leave behind, the procedures named in Functions tell.
+	Call bool
+	// Do: exactly one DO, in a language that is read; DoSets and DoHolds tell what its body may leave behind: changed
+	// settings, and anything else that lives in the server connection.
+	Do, DoSets, DoHolds bool
 	// SettingsUnknown: settings may change in a way the text does not tell.
 	SettingsUnknown bool
 	// ConstDependent: the class depends on a literal or a comment; it holds for exactly this text.

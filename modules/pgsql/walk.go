@@ -84,6 +84,7 @@ func (w *walker) finish() {
 	c := w.class
 	if c.Statements != 1 {
 		c.TxOnly, c.TxEndOnly, c.TxEndCommit, c.SetTxOnly, c.Show = false, false, false, false, ""
+		c.Call, c.Do = false, false
 	}
 	if c.Statements == 0 && c.Effects == 0 {
 		c.Kind = KindRead
@@ -181,6 +182,7 @@ func (w *walker) message(m protoreflect.Message) {
 		if stmt.effects&DDL != 0 { // names and literals are not told apart in all of them
 			w.class.ConstDependent = true
 		}
+		w.code(m)
 		w.nested++
 		if stmt.quoted {
 			w.quote(m)

@@ -1,9 +1,12 @@
 package session
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 
+	"github.com/fairwaydb/fairway/modules/catalog"
+	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
 )
@@ -36,7 +39,7 @@ func (s *Session) unpin() {
 	if s.pins != 0 && !s.whole {
 		s.pinned().add(-1)
 	}
-	s.pins = 0
+	s.pins, s.pinsBefore, s.pinDoubt = 0, 0, false
 }
 
 // mayPin refuses a statement outside a transaction that would pin one connection more than max_pinned allows: the rest of the pool is
@@ -51,4 +54,152 @@ func (s *Session) mayPin() error {
 	e.Detail = "The statement needs to keep one: temporary tables, LISTEN, advisory locks, WITH HOLD cursors and SQL PREPARE live in one server connection."
 	e.Hint = "Disconnect idle sessions that use them, or raise size or max_pinned of the pool."
 	return e
+}
+
+// pinsOf is what a statement may leave on the server connection that holds it to the session: what its wording says, and what the
+// catalog says of the code that it runs. [pgsql.Unknown] among it means that the server is asked afterwards.
+func (s *Session) pinsOf(class *pgsql.Class) pgsql.Effects {
+	pins := class.Pins()
+	settings, state := class.DoSets, class.DoHolds
+	switch {
+	case class.Do:
+	case class.Call || len(class.Unproven) > 0:
+		facts := s.facts()
+		if facts == catalog.Wording || facts == nil && !class.Call {
+			return pins // of functions nobody knows it, and most do nothing of the sort
+		}
+		settings, state = facts.Leaves(class)
+	default:
+		return pins
+	}
+	if class.Do || class.Call {
+		pins &^= pgsql.Unknown | pgsql.Settings
+	}
+	if settings {
+		pins |= pgsql.Settings
+	}
+	if state {
+		pins |= pgsql.Unknown
+	}
+	return pins
+}
+
+// doubtful are effects after which the server has to be asked what pins are left: what may have taken a lock or not, what may have
+// ended something, and what may have done anything.
+const doubtful = pgsql.AdvisoryLock | pgsql.Discard | pgsql.DDL | pgsql.Unknown | pgsql.Savepoint
+
+// notePins remembers what the statements of this turn left on the server connection.
+func (s *Session) notePins(class *pgsql.Class) {
+	pins := s.pinsOf(class) | s.bound
+	if s.sequences && s.wrote && !s.whole {
+		pins |= pgsql.Sequence // what it drew belongs to this connection
+	}
+	if (s.pins|pins)&^wholeSession != 0 && (class.Effects|pins)&doubtful != 0 {
+		s.pinDoubt = true
+	}
+	if gone := s.pins & class.Ends & pgsql.Sequence; gone != 0 && s.turn.completed {
+		if s.pins == gone {
+			s.unpin()
+		}
+		s.pins &^= gone
+	}
+	if pins == 0 {
+		return
+	}
+	if !s.turn.completed && s.turn.failed == "" && s.lease.conn.Status() != 'I' {
+		s.bound = pins // bound now, executed by a later turn
+		return
+	}
+	s.bound = 0
+	if !s.turn.completed {
+		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
+		if s.turn.failed == "" || len(s.turn.failed) == 5 && s.turn.failed[:2] == "42" {
+			return
+		}
+		pins &= pgsql.AdvisoryLock | pgsql.Unknown
+	}
+	if s.whole {
+		s.pins |= pins // nothing is left of them when the connection is cleaned
+		return
+	}
+	if pins != 0 && s.pins == 0 {
+		s.pinned().add(1)
+	}
+	if fresh := pins &^ s.pins; fresh != 0 {
+		s.labels.pin(fresh)
+	}
+	s.pins |= pins
+}
+
+// pinsEnded follows the end of a transaction: one that was rolled back has undone what it made, and changed no settings.
+func (s *Session) pinsEnded() {
+	if s.pins == 0 || s.whole {
+		return
+	}
+	if s.turn.rolled || s.turn.failed != "" || s.segmentLost {
+		s.pinDoubt = true
+		s.pins &^= (pgsql.Settings | pgsql.Sequence) &^ s.pinsBefore
+	}
+	s.pinsBefore = s.pins
+}
+
+// askedPins are the pins that a server can be asked for, in the order of pinsSQL.
+var askedPins = [...]pgsql.Effects{pgsql.Temp, pgsql.Listen, pgsql.AdvisoryLock, pgsql.HoldCursor, pgsql.SQLPrepare}
+
+// pinsSQL asks what of the session lives in the server connection. Outside a transaction all advisory locks are the session's.
+const pinsSQL = `SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0 AND (
+ EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+ OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+ OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),
+ EXISTS (SELECT FROM pg_catalog.pg_listening_channels()),
+ EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),
+ EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
+ EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
+
+// askPins asks the server what pins are left. The client has its answer already.
+func (s *Session) askPins(c *pool.Conn) error {
+	s.pinDoubt = false
+	if s.pins == 0 || s.whole {
+		return nil
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	rolled := s.turn.rolled
+	s.turn.probed, s.turn.own = nil, nil
+	s.ownQuery(c, pinsSQL, ownProbe)
+	c.SetStatus(0)
+	err := c.W.Flush()
+	if err != nil {
+		err = &lostError{err: err}
+	} else {
+		err = s.relay(c)
+	}
+	s.turn.rolled = rolled
+	var lost *lostError
+	switch {
+	case errors.As(err, &lost):
+		return s.heldLost(lost)
+	case err != nil:
+		return err
+	case s.turn.own != nil || len(s.turn.probed) != len(askedPins):
+		s.turn.own = nil
+		return nil // they stay
+	}
+	left := s.pins & (pgsql.Settings | pgsql.Load | pgsql.Sequence)
+	for i, pin := range askedPins {
+		if v := s.turn.probed[i]; v != nil && *v == "t" {
+			left |= pin
+		}
+	}
+	if s.pins&pgsql.Unknown != 0 {
+		stateOf(c).functionsOf = s.id // what a server does not tell is cleaned before another session comes
+	}
+	if left == 0 {
+		s.unpin()
+	} else {
+		s.labels.pin(left &^ s.pins)
+	}
+	s.pins, s.pinsBefore = left, left
+	return nil
 }

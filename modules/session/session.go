@@ -82,6 +82,8 @@ type Session struct {
 	lease       lease
 	whole       bool          // pool mode session: the first lease is held until the client leaves
 	pins        pgsql.Effects // what holds the lease after the transaction
+	pinsBefore  pgsql.Effects // what did when the transaction began
+	pinDoubt    bool          // something happened that may have ended a pin, or that may have made none
 	bound       pgsql.Effects // what statements that are bound but not executed yet will pin
 	wrote       bool          // this lease may have written
 	mark        cluster.Mark  // when the last turn that may have written ended; 0 none

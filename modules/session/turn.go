@@ -105,7 +105,7 @@ func (s *Session) run(req *request) error {
 
 // attempt sends the request on the leased connection and relays the replies.
 func (s *Session) attempt(req *request, fresh bool) error {
-	if fresh && req.class.Pins() != 0 && !s.tx.open && !s.whole {
+	if fresh && !s.tx.open && !s.whole && s.pinsOf(req.class) != 0 {
 		if err := s.mayPin(); err != nil {
 			return err
 		}
@@ -289,6 +289,7 @@ func (s *Session) finish(req *request) error {
 		s.touched.doubt(s.settings)
 	}
 	s.tx = transaction{}
+	s.pinsEnded()
 	if s.wrote {
 		if !s.turn.rolled {
 			s.mark = cluster.Now()
@@ -301,6 +302,11 @@ func (s *Session) finish(req *request) error {
 		s.turn.rolled = true // what the failed transaction reset is set again
 		if s.touched.resets() {
 			s.lease.taint("reset undone")
+		}
+	}
+	if s.pinDoubt {
+		if err := s.askPins(c); err != nil || !s.lease.held() {
+			return err
 		}
 	}
 	if !s.touched.none() {
@@ -331,36 +337,4 @@ func (s *Session) flush() error {
 		return &goneError{err}
 	}
 	return nil
-}
-
-// notePins remembers what the statements of this turn left on the server connection.
-func (s *Session) notePins(class *pgsql.Class) {
-	pins := class.Pins() | s.bound
-	if pins == 0 {
-		return
-	}
-	if !s.turn.completed && s.turn.failed == "" && s.lease.conn.Status() != 'I' {
-		s.bound = pins // bound now, executed by a later turn
-		return
-	}
-	s.bound = 0
-	if !s.turn.completed {
-		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
-		if s.turn.failed == "" || len(s.turn.failed) == 5 && s.turn.failed[:2] == "42" {
-			return
-		}
-		pins &= pgsql.AdvisoryLock | pgsql.Unknown
-	}
-	if s.whole {
-		s.pins |= pins // nothing is left of them when the connection is cleaned
-		return
-	}
-	if pins != 0 && s.pins == 0 {
-		s.pinned().add(1)
-	}
-	if fresh := pins &^ s.pins; fresh != 0 {
-		s.labels.pin(fresh)
-		s.lease.taint("pinned")
-	}
-	s.pins |= pins
 }
