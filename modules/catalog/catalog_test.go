@@ -17,7 +17,7 @@ import (
 // servers is the one server of the package's tests.
 var servers *pgtest.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(run(m)) } //nolint:forbidigo // the main of a test binary
 
 func run(m *testing.M) int {
 	ctx := context.Background()
