@@ -63,7 +63,7 @@ func (h *caddyHost) askOnce(method, path string, body []byte) (status int, reply
 	return response.StatusCode, reply, errors.Join(err, response.Body.Close())
 }
 
-// awaitHealth waits until every cluster serves with all its backends.
+// awaitHealth waits until every cluster serves with all its backends, and knows the schema of the database that most tests use.
 func (h *caddyHost) awaitHealth() error {
 	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
@@ -71,7 +71,7 @@ func (h *caddyHost) awaitHealth() error {
 	defer tick.Stop()
 	for {
 		status, reply, err := h.ask(http.MethodGet, "/postgres/health", nil)
-		if err == nil && status == http.StatusOK && !bytes.Contains(reply, []byte("degraded")) {
+		if err == nil && status == http.StatusOK && !bytes.Contains(reply, []byte("degraded")) && h.knowsSchemas() {
 			return nil
 		}
 		select {
@@ -80,6 +80,26 @@ func (h *caddyHost) awaitHealth() error {
 			return fmt.Errorf("GET /postgres/health: status %d, %w: %s", status, err, reply)
 		}
 	}
+}
+
+// knowsSchemas tells whether reads may go to replicas in every cluster: until the schema is known they go to the primary.
+func (h *caddyHost) knowsSchemas() bool {
+	for name := range h.sites {
+		if _, ok := h.knowsSchema(name); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// knowsSchema tells that of one cluster.
+func (h *caddyHost) knowsSchema(cluster string) (said string, ok bool) {
+	body := fmt.Sprintf(`{"sql": "SELECT 1 FROM pg_class", "database": %q}`, appRole)
+	_, reply, err := h.ask(http.MethodPost, "/postgres/clusters/"+cluster+"/explain", []byte(body))
+	if err != nil {
+		return err.Error(), false
+	}
+	return string(reply), bytes.Contains(reply, []byte(`"verdict": "reads"`))
 }
 
 // backend is a backend as the admin API shows it.

@@ -213,6 +213,17 @@ func (s *site) awaitReady(t testing.TB, replicas int) {
 		}
 		return v.String(), v.Primary != nil && fit == replicas
 	})
+	if replicas > 0 {
+		s.awaitCatalog(t)
+	}
+}
+
+// awaitCatalog waits until the schema of the database that most tests use is known: until then reads go to the primary.
+func (s *site) awaitCatalog(t testing.TB) {
+	t.Helper()
+	await(t, 30*time.Second, "the schema is known", func() (string, bool) {
+		return host.knowsSchema(s.name)
+	})
 }
 
 // await polls until something holds; what it last said is in the failure.

@@ -16,8 +16,9 @@ import (
 const (
 	// interval is the time between two looks for changes.
 	interval = time.Second
-	// restAfter is the time without a question after which a keeper forgets the facts and closes its connection.
-	restAfter = time.Minute
+	// restAfter is the time without a session and without a question after which a keeper forgets the facts and closes
+	// its connection.
+	restAfter = 5 * time.Minute
 	// trusted is how long facts count while the primary is there and cannot be asked. While there is none they count:
 	// nobody can change the schema.
 	trusted = 10 * time.Second
@@ -88,6 +89,13 @@ func (k *Keeper) Close() {
 	defer keepers.mu.Unlock()
 	k.refs--
 	k.forgetIdle()
+}
+
+// unused tells that no session has the keeper open.
+func (k *Keeper) unused() bool {
+	keepers.mu.Lock()
+	defer keepers.mu.Unlock()
+	return k.refs <= 0
 }
 
 // forgetIdle drops a keeper that nobody uses and that rests; keepers.mu is held.
@@ -187,7 +195,7 @@ func (k *Keeper) run(ctx context.Context) {
 		if k.asked.Swap(false) {
 			w.askedAt = now
 		}
-		if now.Sub(w.askedAt) > restAfter {
+		if now.Sub(w.askedAt) > restAfter && k.unused() {
 			return
 		}
 		pause := w.look(ctx)

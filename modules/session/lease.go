@@ -39,12 +39,15 @@ func (s *Session) acquire(class *pgsql.Class) error {
 	for {
 		changed := s.cluster.Changed()
 		choice, err := routing.Pick(s.cluster, s.cluster.Topology(), s.routeRequest(class))
-		if err != nil && s.refused != nil {
+		if err != nil && s.refused != nil && !errors.Is(err, routing.ErrNoPrimary) {
 			return s.refused
 		}
 		if err != nil {
 			if deadline.IsZero() {
 				deadline = time.Now().Add(s.cluster.Settings().FailoverWait)
+			}
+			if s.refused != nil && time.Until(deadline) <= 0 {
+				return s.refused // the primary has the last word, and there is none
 			}
 			if err := s.awaitChange(changed, deadline, err); err != nil {
 				return err

@@ -15,8 +15,13 @@ type schema struct {
 
 // open begins to use the database's facts.
 func (sc *schema) open(s *Session) {
-	sc.close()
+	if s.replication != nil {
+		return
+	}
 	sc.keeper = catalog.Open(s.cluster, s.identity.Database)
+	if s.cluster.Settings().Catalog {
+		sc.keeper.Facts() // the first statement follows soon
+	}
 }
 
 func (sc *schema) close() {

@@ -129,12 +129,11 @@ func (s *Session) login(packet *pgwire.Startup, deadline time.Time) error {
 	contact := s.firstContact
 	if s.replication != nil {
 		contact = s.replicationContact
-	} else {
-		s.schema.open(s)
 	}
 	if err := contact(deadline); err != nil {
 		return err
 	}
+	s.schema.open(s)
 	s.asked = nil // it has served its purpose
 	s.greet()
 	s.introduced()
