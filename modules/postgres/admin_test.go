@@ -25,6 +25,17 @@ func TestAdminEndpoints(t *testing.T) {
 		{"health without a primary", "GET", "/postgres/health", 503, []string{`"status": "failed"`, `"error": "cluster main: there is no primary`}},
 		{"health of one cluster", "GET", "/postgres/health?cluster=main", 503, []string{`there is no primary`}},
 		{"health of an unknown cluster", "GET", "/postgres/health?cluster=other", 404, []string{`unknown cluster`}},
+		{"nobody is connected", "GET", "/postgres/sessions", 200, []string{"[]"}},
+		{"those of a user", "GET", "/postgres/sessions?user=anna&pinned=true", 200, []string{"[]"}},
+		{"sessions by what they have not", "GET", "/postgres/sessions?color=red", 400, []string{`unknown query parameter \"color\": known are cluster`}},
+		{"sessions pinned perhaps", "GET", "/postgres/sessions?pinned=perhaps", 400, []string{`write true or false`}},
+		{"a wrong method of sessions", "DELETE", "/postgres/sessions", 405, []string{`use GET`}},
+		{"the end of a session that is not there", "DELETE", "/postgres/sessions/7", 404, []string{`there is no session 7`}},
+		{"the end of no session", "DELETE", "/postgres/sessions/anna", 400, []string{`is no session`}},
+		{"a wrong method of a session", "GET", "/postgres/sessions/7", 405, []string{`use DELETE`}},
+		{"an explanation of nothing", "POST", "/postgres/clusters/main/explain", 400, []string{`no JSON object`}},
+		{"an explanation by GET", "GET", "/postgres/clusters/main/explain", 405, []string{`use POST`}},
+		{"an explanation in an unknown cluster", "POST", "/postgres/clusters/other/explain", 404, []string{`unknown cluster`}},
 		{"health with a demand nobody knows", "GET", "/postgres/health?require=sugar", 400, []string{`write require=replica`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
