@@ -84,7 +84,11 @@ func candidateLine(c *routing.Candidate) string {
 	if c.Value != 0 {
 		line += " value " + strconv.FormatFloat(c.Value, 'g', 4, 64)
 	}
-	if !c.Eligible {
+	switch {
+	case c.Eligible:
+	case c.Why == m.Reason:
+		line += " no" // the reason may tell of the network and the cluster's own account: it is the operator's
+	default:
 		line += " no: " + c.Why
 	}
 	return line

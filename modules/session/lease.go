@@ -248,6 +248,9 @@ func (s *Session) release() {
 	if c == nil {
 		return
 	}
+	if s.pins&^wholeSession != 0 {
+		s.lease.taint("pinned") // whatever let go of it: nobody else gets what this session left there
+	}
 	s.clearActive()
 	s.unpin()
 	s.lease, s.bound = lease{}, 0

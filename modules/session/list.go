@@ -70,7 +70,7 @@ func (s *Session) info() Info {
 		return i
 	}
 	i.PID, i.TLS = s.pid, s.secure()
-	i.Cluster, i.User, i.Database, i.Application = s.cluster.Name(), s.identity.User, s.identity.Database, s.startup.value("application_name")
+	i.Cluster, i.User, i.Database, i.Application = s.cluster.Name(), s.identity.User, s.identity.Database, s.mu.application
 	shown := s.shown.Load()
 	i.Pins = pinReasons(pgsql.Effects(shown >> 8))
 	if s.mu.backend != nil {
@@ -95,7 +95,7 @@ func (s *Session) info() Info {
 func (s *Session) introduced() {
 	s.show()
 	s.mu.Lock()
-	s.mu.known = true
+	s.mu.known, s.mu.application = true, s.startup.value("application_name")
 	s.mu.Unlock()
 }
 

@@ -31,7 +31,12 @@ func (s *Session) again(req *request, err error, attempt int) (bool, error) {
 func (s *Session) refuseOrEnd(req *request, err error) error {
 	var e *pgwire.Error
 	if errors.As(err, &e) && !e.Fatal && s.lease.held() && s.queue.empty() && s.lease.conn.Status() == 'I' {
-		s.release()
+		switch {
+		case s.pins == 0:
+			s.release()
+		case s.lease.tainted: // it will be closed, and with it goes what the client has there
+			return errPinLost(s.pins, nil)
+		}
 		return s.refuse(req, e)
 	}
 	return err
@@ -42,7 +47,9 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 	e, b := s.turn.refused, s.lease.member.Backend
 	s.w.Truncate(s.turn.keep)
 	if attempt >= maxAttempts {
-		s.release()
+		if s.pins == 0 {
+			s.release()
+		}
 		s.w.Error(e)
 		return false, s.endRequest(req)
 	}

@@ -113,7 +113,7 @@ func (s *Session) notePins(class *pgsql.Class) {
 	s.bound = 0
 	if !s.turn.completed {
 		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
-		if s.turn.failed == "" || len(s.turn.failed) == 5 && s.turn.failed[:2] == "42" {
+		if s.turn.failed == "" {
 			return
 		}
 		pins &= pgsql.AdvisoryLock | pgsql.Unknown

@@ -136,3 +136,52 @@ func TestLastvalWorksOnceASessionHasAskedForIt(t *testing.T) {
 	exec(t, a, "discard sequences")
 	listed(t, a, func(i Info) bool { return len(i.Pins) == 0 && i.Backend == "" })
 }
+
+// What code leaves on a server connection without a word of it reaches nobody else.
+func TestWhatCodeLeavesIsCleanedForTheNextClient(t *testing.T) {
+	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) { c.Pool = &cluster.PoolConfig{Size: 1} })
+	maker := p.connect(t, "")
+	exec(t, maker, "create or replace function leaves_setting() returns void language plpgsql as $$begin perform set_config('leak.tenant', 'acme', false); end$$")
+	exec(t, maker, "create or replace function leaves_more() returns void language plpgsql stable as $$begin perform leaves_setting(); end$$")
+	p.waitCatalog(t)
+	for _, sql := range []string{"do $$begin perform leaves_setting(); end$$", "do $$begin perform leaves_more(); end$$", "/* route: primary */ select leaves_more()"} {
+		a, b := p.connect(t, ""), p.connect(t, "")
+		exec(t, a, sql)
+		listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+		if got := value[string](t, b, "/* route: primary */ select coalesce(current_setting('leak.tenant', true), '')"); got != "" {
+			t.Errorf("after %s the next client has %q", sql, got)
+		}
+	}
+}
+
+func TestALockTakenByWhatFailedIsFound(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	a, b := p.connect(t, ""), p.connect(t, "")
+	if _, err := a.Exec(t.Context(), "do $$begin perform pg_advisory_lock(993); perform * from no_such_table; end$$"); err == nil {
+		t.Fatal("no error")
+	}
+	listed(t, a, func(i Info) bool { return strings.Join(i.Pins, ",") == "advisorylock" })
+	if value[bool](t, b, "select pg_try_advisory_lock(993)") {
+		t.Error("two sessions have the lock")
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, b, "select pg_advisory_lock(993)")
+}
+
+func TestASeedIsNobodyElses(t *testing.T) {
+	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) { c.Pool = &cluster.PoolConfig{Size: 2} })
+	a, b := p.connect(t, ""), p.connect(t, "")
+	exec(t, a, "select setseed(0.5)")
+	pid := value[int](t, a, "/* route: primary */ select pg_backend_pid()")
+	exec(t, a, "discard all", pgx.QueryExecModeSimpleProtocol)
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if got := value[int](t, b, "/* route: primary */ select pg_backend_pid()"); got == pid {
+			t.Fatal("the connection was lent again")
+		}
+	}
+}

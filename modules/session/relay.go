@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
 )
@@ -262,6 +263,9 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):
 		s.forgetAll(c)
+		if s.pins&pgsql.Load != 0 {
+			s.lease.taint("loaded") // LOAD and setseed outlive it
+		}
 		s.unpin()
 	case bytes.HasPrefix(tag, []byte("DEALLOCATE ALL")):
 		s.forgetAll(c)

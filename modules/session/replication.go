@@ -41,7 +41,11 @@ func (s *Session) replicationContact(deadline time.Time) error {
 	s.beginTurn()
 	for {
 		changed := s.cluster.Changed()
-		choice, err := routing.Pick(s.cluster, s.cluster.Topology(), s.routeRequest(anyRead))
+		r := s.routeRequest(anyRead)
+		if r.Route == routing.TargetAuto {
+			r.Route = routing.TargetPrimary // also while there is none
+		}
+		choice, err := routing.Pick(s.cluster, s.cluster.Topology(), r)
 		if err != nil {
 			if err := s.awaitChange(changed, deadline, err); err != nil {
 				return err
@@ -133,7 +137,7 @@ func feedReplication(s *Session, c *pool.Conn) error {
 				return errStopped
 			}
 			return clientFailure(err)
-		case s.closing.Load():
+		case s.closing.Load() || s.killed.Load():
 			return errShutdown()
 		case s.evicted.Swap(false):
 			return errEvicted()

@@ -76,7 +76,7 @@ func (s *Session) mayWrite(class *pgsql.Class) bool {
 	case catalog.Reads:
 		return false
 	case catalog.NotLoaded:
-		return len(class.Unproven) > 0
+		return len(class.Unproven)+len(class.Relations) > 0
 	case catalog.Function, catalog.Relation, catalog.Expression:
 	}
 	return true
@@ -84,7 +84,11 @@ func (s *Session) mayWrite(class *pgsql.Class) bool {
 
 // callsUnknown tells that a statement calls functions that may leave something behind on the server connection.
 func (s *Session) callsUnknown(class *pgsql.Class) bool {
-	return len(class.Unproven) > 0 && s.facts().Judge(class) != catalog.Reads
+	if class.Do || class.Call || class.Effects&pgsql.Unknown != 0 || len(class.Unproven) > 0 {
+		return true // also code that only reads may call other code
+	}
+	verdict := s.facts().Judge(class)
+	return verdict != catalog.Reads && verdict != catalog.NotLoaded
 }
 
 // notPlain are the effects after which a session's own reads could be missing something on a replica.

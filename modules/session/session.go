@@ -139,14 +139,15 @@ type Session struct {
 
 	mu struct {
 		sync.Mutex
-		known    bool                    // the identity is proven and does not change any more
-		backend  *cluster.Backend        // of the server connection held, for the watch
-		active   pool.Lease              // the server connection held, for cancel
-		shielded bool                    // a query of ours runs: a cancel waits for its end
-		later    bool                    // a cancel waits for that
-		waiting  bool                    // for a server connection or a primary
-		wait     context.Context         // of that wait, kept for the next one
-		stopWait context.CancelCauseFunc // ends it
+		known       bool                    // the identity is proven and does not change any more
+		application string                  // the application_name of the startup packet
+		backend     *cluster.Backend        // of the server connection held, for the watch
+		active      pool.Lease              // the server connection held, for cancel
+		shielded    bool                    // a query of ours runs: a cancel waits for its end
+		later       bool                    // a cancel waits for that
+		waiting     bool                    // for a server connection or a primary
+		wait        context.Context         // of that wait, kept for the next one
+		stopWait    context.CancelCauseFunc // ends it
 	}
 }
 

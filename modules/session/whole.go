@@ -33,6 +33,9 @@ const recycleTimeout = 5 * time.Second
 // See https://www.postgresql.org/docs/current/sql-discard.html
 func (s *Session) recycle() bool {
 	c := s.lease.conn
+	if s.pins&pgsql.Load != 0 {
+		return false // LOAD and setseed outlive DISCARD ALL
+	}
 	if c.Status() != 'I' || !s.queue.empty() || s.lease.tainted || s.segment {
 		return false
 	}
@@ -51,6 +54,7 @@ func (s *Session) recycle() bool {
 	c.SetUnnamed(0)
 	c.AppliedSettings = &connState{settings: noSettings}
 	s.touched.clear()
+	s.pins &= wholeSession // nothing else is left
 	s.release()
 	return true
 }

@@ -23,7 +23,7 @@ func TestASessionModeClientKeepsItsServerConnection(t *testing.T) {
 	pid := value[int](t, c, "select pg_backend_pid()")
 	for _, sql := range []string{
 		"set work_mem = '4MB'", "create temp table mine (a int)", "listen whole", "select pg_advisory_lock(77)", "prepare p as select 7 as a",
-		"select setseed(0.5)", "declare h cursor with hold for select generate_series(1, 5)",
+		"declare h cursor with hold for select generate_series(1, 5)",
 	} {
 		exec(t, c, sql)
 	}
