@@ -185,3 +185,15 @@ func TestASeedIsNobodyElses(t *testing.T) {
 		}
 	}
 }
+
+func TestALoginIsNotGreetedWithWhatCodeLeft(t *testing.T) {
+	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) { c.Pool = &cluster.PoolConfig{Size: 1} })
+	maker := p.connect(t, "")
+	exec(t, maker, "create or replace function leaves_zone() returns void language plpgsql as $$begin perform set_config('TimeZone', 'Asia/Tokyo', false); end$$")
+	p.waitCatalog(t)
+	exec(t, maker, "do $$begin perform leaves_zone(); end$$")
+	listed(t, maker, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+	if got := p.connect(t, "lock_timeout=7s").PgConn().ParameterStatus("TimeZone"); got == "Asia/Tokyo" {
+		t.Errorf("a new client is told that its time zone is %s", got)
+	}
+}

@@ -252,6 +252,7 @@ func errLoginWait() error {
 // nothing to set the server is asked: it takes a changed configuration in when it hears something.
 func (s *Session) introduce(c *pool.Conn, since uint64) error {
 	s.cleanName(c.Param("server_version"))
+	s.cleanFunctions(c) // what another session's functions left is not what the server says
 	sql, _ := difference(appliedSettings(c), noSettings)
 	s.ownQuery(c, sql+askSQL(s.asked), ownSettings)
 	s.ownQuery(c, probeSQL(baseNames), ownProbe)
