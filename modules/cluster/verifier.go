@@ -24,6 +24,10 @@ const defaultAuthSQL = `SELECT rolcanlogin, rolpassword FROM pg_catalog.pg_authi
 // authIdle is how long the connection for auth queries is kept without use.
 const authIdle = 30 * time.Second
 
+// staleAfter is how old an answer may be that is used because nobody can be asked: a password that was changed since
+// must not work for longer.
+const staleAfter = time.Minute
+
 // verifiers caches what auth queries have found. There is one query at a time, on a
 // connection that is kept for a while. Who comes while a user's query is on its way
 // waits for the next one, together with everybody else who does: what was asked before
@@ -104,7 +108,7 @@ func (c *Cluster) askCredential(ctx context.Context, s *Settings, user string) (
 	switch {
 	case f.err == nil:
 		return f.answer.credential(usual), nil
-	case found != nil && !found.stored.IsZero():
+	case found != nil && !found.stored.IsZero() && found.at.Since() < max(s.verify.ttl, staleAfter):
 		return found.credential(usual), nil // nobody can be asked: better an old answer than none
 	}
 	return Credential{}, f.err

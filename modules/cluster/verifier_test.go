@@ -294,6 +294,14 @@ func TestAuthQueriesSurviveLostConnectionsAndLostServers(t *testing.T) {
 	}
 	second.set(func() { second.refuse = first.refuse })
 	ask("with the old answer while nobody answers")
+	b.verifiers.mu.Lock()
+	for _, found := range b.verifiers.mu.byUser {
+		found.at = found.at.Add(-staleAfter)
+	}
+	b.verifiers.mu.Unlock()
+	if v, err := b.Verifier(t.Context(), "alice"); v != nil || err == nil {
+		t.Errorf("with an answer that is too old: verifier %v, error %v", v, err)
+	}
 	_, err := b.Verifier(t.Context(), "bob")
 	var pg *pgwire.Error
 	if !errors.As(err, &pg) || pg.Code != pgwire.CodeCannotConnectNow || strings.Contains(pg.Message, "pg_authid") {
