@@ -46,13 +46,15 @@ type Keeper struct {
 	refused atomic.Pointer[map[uint64]struct{}] // fingerprints; replaced, never changed
 
 	running atomic.Bool // written under keepers.mu
+	denied  bool        // there is no room for it: it never knows anything
 	refs    int         // guarded by keepers.mu
 }
 
 // keepers are the keepers of the process.
 var keepers struct {
-	mu  sync.Mutex
-	all map[keeperKey]*Keeper
+	mu   sync.Mutex
+	all  map[keeperKey]*Keeper
+	full bool // somebody found no room since there was some
 }
 
 type keeperKey struct {
@@ -74,7 +76,8 @@ func Open(c *cluster.Cluster, database string) *Keeper {
 		}
 		if len(keepers.all) < maxKeepers {
 			keepers.all[key] = k
-		} else {
+		} else if k.denied = true; !keepers.full {
+			keepers.full = true // one line, until there is room again
 			c.Logger().Named("catalog").Warn("too many databases: the catalog of this one is not read, its reads go to the primary",
 				zap.String("cluster", c.Name()), zap.String("database", database), zap.Int("limit", maxKeepers))
 		}
@@ -103,6 +106,7 @@ func (k *Keeper) forgetIdle() {
 	key := keeperKey{k.c, k.database}
 	if k.refs <= 0 && !k.running.Load() && keepers.all[key] == k {
 		delete(keepers.all, key)
+		keepers.full = false
 	}
 }
 
@@ -164,6 +168,9 @@ func (k *Keeper) Refused(fingerprint uint64) bool {
 
 // rouse makes the keeper look now, and starts it when it rests.
 func (k *Keeper) rouse() {
+	if k.denied {
+		return
+	}
 	select {
 	case k.wake <- struct{}{}:
 	default: // it is about to look

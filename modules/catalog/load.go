@@ -73,7 +73,7 @@ func load(ctx context.Context, q querier) (*Facts, error) {
 	return f, nil
 }
 
-// signal reads the number that moves when the catalogs change.
+// signalOf reads the number that moves when the catalogs change.
 func signalOf(ctx context.Context, q querier, prepared bool) (string, error) {
 	sql := signalSQL
 	if prepared {
