@@ -30,6 +30,8 @@ type Backend struct {
 	gone     chan struct{}
 
 	caughtUp [seriesCount]atomic.Int64 // Mark: see CaughtUp
+	replay   atomic.Uint64             // LSN: see Replayed
+	wal      atomic.Pointer[walSizes]  // nil while nobody has answered
 
 	monitor atomic.Pointer[monitor] // nil for a backend that stands alone
 	metrics *backendMetrics
@@ -183,6 +185,22 @@ func (b *Backend) CaughtUp(mark Mark, exact bool) bool {
 		s = seriesFlush
 	}
 	return mark < Mark(b.caughtUp[s].Load()) || mark == 0
+}
+
+// Replayed tells whether the backend, a replica, is known to have replayed past a
+// position of the primary's WAL, as far as the monitor has looked; see
+// [Cluster.Demand]. The position 0/0 is always passed. What a replica proved on
+// another timeline than the primary's, or in another life, does not count.
+func (b *Backend) Replayed(at LSN) bool {
+	if at == 0 {
+		return true
+	}
+	have := LSN(b.replay.Load())
+	if have >= at {
+		return true
+	}
+	w := b.wal.Load()
+	return w != nil && have != 0 && have >= at.settle(*w) // an insert position behind the header of an empty page
 }
 
 // settings returns the settings in force, the defaults for a backend that stands

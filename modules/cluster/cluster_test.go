@@ -186,13 +186,13 @@ func (b *bed) expect(t *testing.T, want map[string]string) {
 const system = 7000000000000000001
 
 // primaryAt and replicaAt make servers of one system.
-func primaryAt(timeline uint32, at lsn) *server {
+func primaryAt(timeline uint32, at LSN) *server {
 	return &server{f: facts{
 		incarnation: "1", systemID: system, timeline: timeline, at: position{flush: at, insert: at},
 	}}
 }
 
-func replicaAt(timeline uint32, at lsn) *server {
+func replicaAt(timeline uint32, at LSN) *server {
 	return &server{f: facts{
 		incarnation: "1", systemID: system, timeline: timeline, at: position{recovery: true, replay: at, timeline: timeline},
 	}}

@@ -254,7 +254,7 @@ func TestLagTakesAReplicaOutWithHysteresis(t *testing.T) {
 		b.claim(t, func(s *Settings) { s.MaxLag, s.LagResume = 1000, 400 })
 		after(500 * time.Millisecond)
 		for _, step := range []struct {
-			replay lsn
+			replay LSN
 			want   string
 		}{
 			{9000, "replica healthy"},

@@ -220,7 +220,7 @@ func (w *walTrack) lag(replica *position) (bytes int64, ok bool) {
 		if i+1 < len(w.points) {
 			next := &w.points[i+1]
 			part := float64(replica.sentAt-p.sentAt) / float64(next.sentAt-p.sentAt)
-			at += lsn(part * float64(next.insert-p.insert))
+			at += LSN(part * float64(next.insert-p.insert))
 		}
 		return max(0, int64(at)-int64(replica.replay)), true
 	}

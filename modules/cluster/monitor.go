@@ -137,7 +137,7 @@ func (m *monitor) sample(ctx context.Context, s *MonitorSettings) bool {
 
 // pollState tells how long a replica has been polled without moving.
 type pollState struct {
-	last  lsn
+	last  LSN
 	still int
 }
 

@@ -57,11 +57,11 @@ var errNoLink = errors.New("not connected")
 type serverProber struct {
 	b *Backend
 
-	l             *link
-	made          *Settings // what l was made under
-	prepared      map[string]bool
-	page, segment lsn
-	defaults      *Defaults // as last read
+	l        *link
+	made     *Settings // what l was made under
+	prepared map[string]bool
+	wal      walSizes
+	defaults *Defaults // as last read
 }
 
 // probe implements prober. A connection that has broken since the last time says
@@ -153,16 +153,16 @@ func (p *serverProber) where(v []string) (at position, err error) {
 	at.recovery = v[0] == "t"
 	for _, c := range []struct {
 		text string
-		to   *lsn
+		to   *LSN
 	}{{v[1], &at.replay}, {v[3], &at.flush}, {v[4], &at.insert}} {
 		if c.text == "" {
 			continue
 		}
-		if *c.to, err = parseLSN(c.text); err != nil {
+		if *c.to, err = ParseLSN(c.text); err != nil {
 			return at, err
 		}
 	}
-	at.insert = at.insert.settle(p.page, p.segment)
+	at.insert = at.insert.settle(p.wal)
 	at.timeline = uint32(number(v[2], 10, 32, &err))
 	return at, err
 }
@@ -184,8 +184,9 @@ func (p *serverProber) facts(v []string) (f facts, err error) {
 		}
 		f.replayAge = max(time.Duration(age)*time.Microsecond, 0)
 	}
-	p.page = lsn(number(v[10], 10, 32, &err))
-	p.segment = lsn(number(v[11], 10, 64, &err))
+	p.wal.page = LSN(number(v[10], 10, 32, &err))
+	p.wal.segment = LSN(number(v[11], 10, 64, &err))
+	f.wal = p.wal
 	if err != nil {
 		return f, err
 	}

@@ -18,7 +18,7 @@ const (
 // sentAt lies before flush (or, if it did not wait for the disk, before insert).
 type sample struct {
 	sentAt        Mark
-	flush, insert lsn
+	flush, insert LSN
 }
 
 // maxSamples bounds the history. When it is full every second sample of the
@@ -49,7 +49,7 @@ type replayed struct {
 	incarnation string
 	timeline    uint32
 	sentAt      Mark // when it was asked
-	at          lsn
+	at          LSN
 	fit         bool
 }
 
@@ -100,6 +100,10 @@ func (s *sampler) replica(b *Backend, f *facts, fit bool) {
 		r = replayed{incarnation: f.incarnation}
 	}
 	r.m, r.fit = b.monitor.Load(), fit
+	if w := b.wal.Load(); w == nil || *w != f.wal {
+		sizes := f.wal
+		b.wal.Store(&sizes)
+	}
 	if r.sentAt < f.at.sentAt {
 		r.sentAt, r.timeline, r.at = f.at.sentAt, f.timeline, f.at.replay
 	}
@@ -180,6 +184,7 @@ func (s *sampler) compare(b *Backend) bool {
 		b.forgetReplay()
 		return false
 	}
+	b.replay.Store(uint64(r.at))
 	flush, insert := Mark(b.caughtUp[seriesFlush].Load()), Mark(b.caughtUp[seriesInsert].Load())
 	for i := len(s.mu.history) - 1; i >= 0; i-- {
 		h := &s.mu.history[i]
@@ -204,4 +209,5 @@ func (b *Backend) forgetReplay() {
 	for i := range b.caughtUp {
 		b.caughtUp[i].Store(0)
 	}
+	b.replay.Store(0)
 }

@@ -10,7 +10,7 @@ import (
 
 func TestInsertPositionsBehindAnEmptyPageAreSettled(t *testing.T) {
 	const page, segment = 8192, 16 << 20
-	for _, test := range []struct{ at, want lsn }{
+	for _, test := range []struct{ at, want LSN }{
 		{5*segment + 40, 5 * segment},                  // first page of a segment: long header
 		{5*segment + 24, 5*segment + 24},               // not a place where WAL can begin: left alone
 		{5*segment + page + 24, 5*segment + page},      // another page: short header
@@ -19,23 +19,23 @@ func TestInsertPositionsBehindAnEmptyPageAreSettled(t *testing.T) {
 		{12345, 12345},
 		{0, 0},
 	} {
-		if got := test.at.settle(page, segment); got != test.want {
+		if got := test.at.settle(walSizes{page, segment}); got != test.want {
 			t.Errorf("%X is settled to %X, want %X", test.at, got, test.want)
 		}
 	}
-	if got := lsn(24).settle(0, 0); got != 24 {
+	if got := LSN(24).settle(walSizes{}); got != 24 {
 		t.Errorf("without sizes: %d", got)
 	}
 }
 
 func TestParseLSN(t *testing.T) {
-	for text, want := range map[string]lsn{"0/0": 0, "16/B374D848": 0x16B374D848, "FFFFFFFF/FFFFFFFF": 1<<64 - 1} {
-		if got, err := parseLSN(text); got != want || err != nil {
+	for text, want := range map[string]LSN{"0/0": 0, "16/B374D848": 0x16B374D848, "FFFFFFFF/FFFFFFFF": 1<<64 - 1} {
+		if got, err := ParseLSN(text); got != want || err != nil {
 			t.Errorf("%s is %X, error %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "1", "/", "1/", "/1", "g/1", "1/100000000", "1/1/1", "-1/1"} {
-		if got, err := parseLSN(text); err == nil {
+	for _, text := range []string{"", "1", "/", "1/", "/1", "g/1", "1/100000000", "1/1/1", "-1/1", "000000001/1", " 1/1", "1/1 ", "+1/1"} {
+		if got, err := ParseLSN(text); err == nil {
 			t.Errorf("%q is taken for %X", text, got)
 		}
 	}
@@ -76,6 +76,37 @@ func TestAReplicaServesAsSoonAsItHasTheWrite(t *testing.T) {
 			t.Error("a later mark is passed")
 		}
 	})
+}
+
+func TestAReplicaHasReplayedWhatTheMonitorHasSeen(t *testing.T) {
+	var s sampler
+	primary, replica := NewBackend("p", ""), NewBackend("r", "")
+	s.follow(newMonitor(primary, nil), "1", 1)
+	see := func(life string, timeline uint32, sent Mark, at LSN) {
+		f := facts{incarnation: life, timeline: timeline, wal: walSizes{page: 8192, segment: 16 << 20}}
+		f.at = position{sentAt: sent, recovery: true, replay: at, timeline: timeline}
+		s.replica(replica, &f, true)
+	}
+	check := func(when string, want bool, at ...LSN) {
+		t.Helper()
+		for _, at := range at {
+			if replica.Replayed(at) != want {
+				t.Errorf("%s: %X is replayed: %v", when, at, !want)
+			}
+		}
+	}
+	check("before anybody has looked", true, 0)
+	check("before anybody has looked", false, 1, 24)
+	see("1", 1, 1, 3*8192)
+	check("seen", true, 0, 1, 3*8192, 3*8192+24)
+	check("seen", false, 3*8192+1, 3*8192+40, 3*8192+32)
+	see("1", 1, 2, 3*8192+100)
+	check("later", true, 3*8192+100)
+	see("2", 1, 3, 8192)
+	check("restarted", true, 8192)
+	check("restarted", false, 3*8192)
+	see("2", 2, 4, 9*8192)
+	check("on another timeline", false, 1)
 }
 
 func TestDemandsAreCoalesced(t *testing.T) {
@@ -198,7 +229,7 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 5))
 			type write struct {
 				mark   Mark
-				lsn    lsn
+				LSN    LSN
 				synced bool
 			}
 			var writes []write
@@ -207,7 +238,7 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 			m := newMonitor(primary, nil)
 			primary.monitor.Store(m)
 			replica.monitor.Store(newMonitor(replica, nil))
-			insert, flush, replay := lsn(1), lsn(1), lsn(1)
+			insert, flush, replay := LSN(1), LSN(1), LSN(1)
 			life := 1
 			look := func() facts {
 				f := facts{incarnation: fmt.Sprint(life), timeline: 1}
@@ -219,16 +250,16 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 				<-time.After(time.Duration(1 + rnd.IntN(5)))
 				switch rnd.IntN(8) {
 				case 0, 1:
-					insert += lsn(rnd.IntN(100))
+					insert += LSN(rnd.IntN(100))
 					synced := rnd.IntN(2) == 0
 					if synced {
 						flush = insert
 					}
 					writes = append(writes, write{Now(), insert, synced})
 				case 2:
-					flush += lsn(rnd.IntN(int(insert-flush) + 1))
+					flush += LSN(rnd.IntN(int(insert-flush) + 1))
 				case 3:
-					replay += lsn(rnd.IntN(int(flush-replay) + 1))
+					replay += LSN(rnd.IntN(int(flush-replay) + 1))
 				case 4:
 					s.begin()
 					s.sampled(primary, "1", position{sentAt: Now(), flush: flush, insert: insert}, rnd.IntN(2) == 0)
@@ -240,17 +271,17 @@ func TestAReplicaNeverClaimsWhatItHasNotReplayed(t *testing.T) {
 				case 7:
 					if rnd.IntN(50) == 0 {
 						life++
-						replay = lsn(1)
+						replay = LSN(1)
 						f := look()
 						s.replica(replica, &f, true)
 					}
 				}
 				for _, w := range writes {
-					if replica.CaughtUp(w.mark, false) && replay < w.lsn {
-						t.Fatalf("seed %d: insert series passes a mark at %d, replayed %d", seed, w.lsn, replay)
+					if replica.CaughtUp(w.mark, false) && replay < w.LSN {
+						t.Fatalf("seed %d: insert series passes a mark at %d, replayed %d", seed, w.LSN, replay)
 					}
-					if w.synced && replica.CaughtUp(w.mark, true) && replay < w.lsn {
-						t.Fatalf("seed %d: flush series passes a mark at %d, replayed %d", seed, w.lsn, replay)
+					if w.synced && replica.CaughtUp(w.mark, true) && replay < w.LSN {
+						t.Fatalf("seed %d: flush series passes a mark at %d, replayed %d", seed, w.LSN, replay)
 					}
 				}
 			}
@@ -279,13 +310,13 @@ func TestAReplicaFarBehindStillCatchesUpStepByStep(t *testing.T) {
 	s.follow(m, "1", 1)
 	const n = 10 * maxSamples
 	for i := range n {
-		at := lsn(10 * (i + 1))
+		at := LSN(10 * (i + 1))
 		s.sampled(primary, "1", position{sentAt: Mark(i + 1), flush: at, insert: at}, true)
 	}
 	f := facts{incarnation: "1", timeline: 1}
 	passed := 0
 	for i := range n {
-		f.at = position{sentAt: Mark(i + 1), replay: lsn(10 * (i + 1))}
+		f.at = position{sentAt: Mark(i + 1), replay: LSN(10 * (i + 1))}
 		s.replica(replica, &f, true)
 		if replica.CaughtUp(Mark(i), false) {
 			passed++
@@ -303,11 +334,11 @@ func TestLagIsMeasuredAtTheTimeTheReplicaWasAsked(t *testing.T) {
 		t.Error("a lag without a primary")
 	}
 	for i := range walPoints + 3 {
-		w.add(primary, &facts{at: position{sentAt: Mark(10 * (i + 1)), insert: lsn(1000 * (i + 1))}})
+		w.add(primary, &facts{at: position{sentAt: Mark(10 * (i + 1)), insert: LSN(1000 * (i + 1))}})
 	}
 	for _, test := range []struct {
 		at     Mark
-		replay lsn
+		replay LSN
 		want   int64
 		ok     bool
 	}{
