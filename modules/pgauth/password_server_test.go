@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
@@ -164,6 +165,32 @@ func TestStoredPasswordsAreToldByTheirShape(t *testing.T) {
 		}
 		if got != kind || (err != nil) != (kind == "none") || s.IsZero() != (kind == "none") {
 			t.Errorf("%q is %s (%v), want %s", text, got, err, kind)
+		}
+	}
+}
+
+// The time must tell neither who exists nor whose password is kept as an md5 hash.
+func TestAPasswordInClearCostsTheSameWhateverIsStored(t *testing.T) {
+	terms := Terms{MockIterations: 200_000}
+	mock := terms.mockVerifier("joe")
+	took := func(s Stored) time.Duration {
+		least := time.Hour
+		for range 3 { // the quickest of some: a busy machine makes the others slow
+			began := time.Now()
+			if s.matches("joe", "wrong", mock) {
+				t.Fatal("a wrong password fits")
+			}
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	nobody := took(Stored{})
+	for name, s := range map[string]Stored{
+		"a SCRAM verifier": {SCRAM: NewVerifier("sesame", nil, terms.MockIterations)},
+		"an md5 hash":      {MD5: HashMD5("joe", "sesame")},
+	} {
+		if d := took(s); d < nobody/4 || d > nobody*4 {
+			t.Errorf("%s takes %v, nobody %v", name, d, nobody)
 		}
 	}
 }

@@ -69,16 +69,17 @@ func md5Hex(text, salt string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// matches checks a password in clear. mock is compared for nobody, so that the time does not tell who exists.
+// matches checks a password in clear. mock is compared for nobody and beside an md5 hash, so that the time tells neither who exists
+// nor whose password is kept in the older form.
 func (s Stored) matches(user, password string, mock *Verifier) bool {
-	if s.MD5 != "" {
-		return subtle.ConstantTimeCompare([]byte(HashMD5(user, password)), []byte(s.MD5)) == 1
-	}
 	v := s.SCRAM
 	if v == nil {
 		v = mock
 	}
 	_, serverKey, err := deriveKeys(password, v.Salt, v.Iterations)
+	if s.MD5 != "" {
+		return subtle.ConstantTimeCompare([]byte(HashMD5(user, password)), []byte(s.MD5)) == 1
+	}
 	return err == nil && subtle.ConstantTimeCompare(serverKey, v.ServerKey) == 1 && s.SCRAM != nil
 }
 
