@@ -10,37 +10,54 @@ import (
 	"github.com/fairwaydb/fairway/modules/pool"
 )
 
-// Defaults are what one server sets for new sessions, by user and database, besides its configuration: immutable.
-// See https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
+// Defaults are what one server sets for new sessions, by user and database, besides its configuration, and who may begin one:
+// immutable. See https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
 type Defaults struct {
-	version  uint64               // unlike that of any other
-	signal   string               // what the probe compares
-	roles    map[string]string    // identity and rights of the roles that log in, by name
-	settings map[[2]string]string // name=value, each ended by a zero byte, by user and database; "" is all of them
+	version   uint64               // unlike that of any other
+	signal    string               // what the probe compares
+	roles     map[string]string    // identity and rights of the roles that log in, by name
+	databases map[string]string    // identity, limits and privileges of the databases, by name
+	settings  map[[2]string]string // name=value, each ended by a zero byte, by user and database; "" is all of them
 }
 
-// The signal changes with everything that decides how a new session begins: the settings of roles and databases, the roles and
-// databases themselves, and the configuration. All of it may be read by everybody, and is small.
+// The signal changes with everything that decides how a new session begins, or whether it may: the settings of roles and databases,
+// the roles and databases themselves, memberships, and the configuration. All of it may be read by everybody, and is small.
 const signalColumn = `,
  (SELECT pg_catalog.concat_ws(',', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(d::pg_catalog.text)))
     FROM pg_catalog.pg_db_role_setting d)
- || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',', oid, rolname::pg_catalog.text, rolsuper, rolcanlogin)))
+ || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',', rolname::pg_catalog.text, ` + roleColumns + `, rolcanlogin)))
     FROM pg_catalog.pg_roles)
- || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',',
-      oid, datname::pg_catalog.text, datallowconn, datconnlimit, datacl::pg_catalog.text))) FROM pg_catalog.pg_database)
+ || ';' || (SELECT pg_catalog.sum(pg_catalog.hashtext(pg_catalog.concat_ws(',', datname::pg_catalog.text, ` + databaseColumns + `)))
+    FROM pg_catalog.pg_database)
+ || ';' || (SELECT pg_catalog.concat_ws(',', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(m::pg_catalog.text)))
+    FROM pg_catalog.pg_auth_members m)
  || ';' || pg_catalog.pg_conf_load_time()`
 
-const defaultsSQL = `SELECT '', rolname::pg_catalog.text, '', pg_catalog.concat_ws(',', oid, rolsuper)
- FROM pg_catalog.pg_roles WHERE rolcanlogin
+// What a server looks at before it lets a session begin. See
+// https://www.postgresql.org/docs/current/catalog-pg-database.html and https://www.postgresql.org/docs/current/view-pg-roles.html.
+const (
+	roleColumns = `oid, rolsuper, rolinherit, rolconnlimit,
+      rolvaliduntil OPERATOR(pg_catalog.<=) pg_catalog.now()`
+	databaseColumns = `oid, datdba, datallowconn, datconnlimit, datacl::pg_catalog.text`
+)
+
+// A role has the privileges of those it is a member of, of those that they are members of, and so on.
+const defaultsSQL = `WITH RECURSIVE above (role, next, grant_) AS (
+  SELECT m.member, m.roleid, m::pg_catalog.text FROM pg_catalog.pg_auth_members m
+  UNION SELECT a.role, m.roleid, m::pg_catalog.text FROM above a JOIN pg_catalog.pg_auth_members m ON m.member OPERATOR(pg_catalog.=) a.next)
+SELECT '', rolname::pg_catalog.text, '', pg_catalog.concat_ws(',', ` + roleColumns + `,
+   (SELECT pg_catalog.string_agg(grant_, ',' ORDER BY grant_) FROM above WHERE role OPERATOR(pg_catalog.=) r.oid))
+ FROM pg_catalog.pg_roles r WHERE rolcanlogin
+UNION ALL SELECT 'd', '', datname::pg_catalog.text, pg_catalog.concat_ws(',', ` + databaseColumns + `) FROM pg_catalog.pg_database
 UNION ALL SELECT 's', COALESCE(r.rolname::pg_catalog.text, ''), COALESCE(d.datname::pg_catalog.text, ''), c
  FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
  LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
  WHERE (s.setrole = 0 OR r.oid IS NOT NULL) AND (s.setdatabase = 0 OR d.oid IS NOT NULL)`
 
-// of is what the server sets for one identity; two of them are equal when its sessions begin alike.
+// of is what the server sets for one identity and why it lets it in; two of them are equal when its sessions begin alike.
 func (d *Defaults) of(id pool.Identity) string {
-	return d.roles[id.User] + "\x00" + d.settings[[2]string{id.User, id.Database}] + "\x00" + d.settings[[2]string{id.User, ""}] +
-		"\x00" + d.settings[[2]string{"", id.Database}] + "\x00" + d.settings[[2]string{"", ""}]
+	return d.roles[id.User] + "\x00" + d.databases[id.Database] + "\x00" + d.settings[[2]string{id.User, id.Database}] +
+		"\x00" + d.settings[[2]string{id.User, ""}] + "\x00" + d.settings[[2]string{"", id.Database}] + "\x00" + d.settings[[2]string{"", ""}]
 }
 
 // defaultsRead gives out the versions.
@@ -80,13 +97,18 @@ func (p *serverProber) learnDefaults(ctx context.Context, signal string) *Defaul
 	if signal == "" || p.defaults != nil && p.defaults.signal == signal {
 		return p.defaults
 	}
-	d := &Defaults{version: defaultsRead.Add(1), signal: signal, roles: make(map[string]string), settings: make(map[[2]string]string)}
+	d := &Defaults{
+		version: defaultsRead.Add(1), signal: signal,
+		roles: make(map[string]string), databases: make(map[string]string), settings: make(map[[2]string]string),
+	}
 	err := p.l.query(ctx, "", defaultsSQL, nil, func(v [][]byte) error {
 		switch {
 		case len(v) != 4:
 			return ErrProtocol
 		case len(v[0]) == 0:
 			d.roles[string(v[1])] = string(v[3])
+		case v[0][0] == 'd':
+			d.databases[string(v[2])] = string(v[3])
 		default:
 			d.settings[[2]string{string(v[1]), string(v[2])}] += string(v[3]) + "\x00"
 		}
