@@ -1,0 +1,50 @@
+-- Lexical structure: constants, identifiers, comments, operators' precedence, casts, expressions.
+
+select 'one' 'two' as not_joined;
+select 'one'
+    'two' as joined;
+select 'it''s', E'tab\there', E'\x41\u00e9\n', U&'d\0061t\+000061', $$dollar 'quoted'$$, $tag$with $$ inside$tag$;
+select B'1010', X'1f', 1_0;
+select 42, 3.5, 4., .001, 5e2, 1.925e-3;
+select "x"."a", "X" from (select 1 as a, 2 as "X") as "x"("a", "X");
+select U&"d\0061ta" from (select 1 as data) s;
+select 2 + 3 * 4 ^ 2 / 8 - -1 as precedence, 7 % 4 * 2 << 1 = 12 as also;
+select /* a /* nested */ comment */ 1 as one; -- and more
+select not true or true and false, not (true or true) and false;
+select 2 operator(pg_catalog.+) 3, 5 operator(pg_catalog.!=) 4;
+select cast('12' as integer) + '30'::int, integer '7', date '2024-02-29', interval '1 day 2 hours';
+select (array[1, 2, 3])[2], (array[[1, 2], [3, 4]])[2][1], array[4, 5] || 6;
+select row(1, 'a', null), (1, 2) < (1, 3), row(1, null) is null, (row(1, 2) is not null);
+select case when 1 > 2 then 'more' when 1 = 1 then 'same' else 'less' end, case 3 when 1 then 'a' when 3 then 'c' end;
+select coalesce(null, null, 'third'), nullif(5, 5), nullif(5, 6), greatest(3, 9, null, 4), least('b', 'a', 'c');
+select 'abc' collate "C" < 'ABC' collate "C", 'a' < 'B' collate "C";
+select (select count(*) from generate_series(1, 4)) as scalar, exists (select 1 where false), array(select g * g from generate_series(1, 3) g);
+select concat_ws(', ', variadic array['a', 'b']), make_interval(hours => 2, mins => 30);
+select ;
+select 1 as "a column with spaces", 2 as select_, 3 "union";
+select 'trailing' as é, 'ü€𝄞' as unicode, length('ü€𝄞'), octet_length('ü€𝄞');
+select 'unterminated' as ok where 'a' = 'b';
+select 1 +;
+select 'a'::nonsense;
+select * from from;
+selec 1;
+select "unknown_column";
+select 1 where;
+select unknown_function(1);
+select 'x' + 1;
+select (1, 2) = (1, 2, 3);
+select U&'\zzzz';
+select E'\xff';
+select interval 'never';
+select 99999999999999999999::int8;
+select (select 1, 2);
+select (select generate_series(1, 2));
+set standard_conforming_strings = off;
+set escape_string_warning = on;
+select 'back\\slash', 'new\nline';
+set backslash_quote = off;
+select 'it\'s and that\'s it';
+reset backslash_quote;
+reset escape_string_warning;
+reset standard_conforming_strings;
+select 'back\\slash';
