@@ -40,4 +40,9 @@ func identPart(b byte) bool {
 }
 
 // trimSpace cuts white space off the head of a text.
-func trimSpace(sql []byte) []byte { return bytes.TrimLeft(sql, " \t\r\n\f\v") }
+func trimSpace(sql []byte) []byte {
+	for len(sql) > 0 && (sql[0] == ' ' || sql[0] >= '\t' && sql[0] <= '\r') {
+		sql = sql[1:]
+	}
+	return sql
+}
