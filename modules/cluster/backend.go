@@ -91,6 +91,15 @@ func (b *Backend) Acquire(ctx context.Context, id pool.Identity) (*pool.Conn, er
 	return b.set.Acquire(ctx, id)
 }
 
+// AcquireRepeatable does the same for a request that is sent again, unseen, when the
+// connection turns out to be dead, see [pool.Set.AcquireRepeatable].
+func (b *Backend) AcquireRepeatable(ctx context.Context, id pool.Identity) (*pool.Conn, error) {
+	if b.set == nil || b.leaving.Load() {
+		return nil, &pool.DialError{Err: errLeaving}
+	}
+	return b.set.AcquireRepeatable(ctx, id)
+}
+
 // Pools returns the state of the pools, one for each identity.
 func (b *Backend) Pools() []pool.Stats {
 	if b.set == nil {

@@ -58,8 +58,8 @@ func (e *ear) open(c net.Conn) {
 	}
 }
 
-// justUsed is the time after its release within which a connection is lent without being peeked at: whoever dies in it
-// could as well have died in the next one, after the peek. It spares a busy pool a system call per lease.
+// justUsed is the time after its release within which a connection is lent without being peeked at to those who do not notice its
+// death ([Set.AcquireRepeatable]). It spares a busy pool a system call per lease.
 const justUsed = time.Millisecond
 
 // idled tells whether the connection has been idle for so long that it must be peeked at. For the owner. One that has

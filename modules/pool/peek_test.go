@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -36,7 +37,6 @@ func TestPeekingAtASocket(t *testing.T) {
 			defer l.Close()
 			s := NewSet(tcpDialer{l.Addr().String()}, Limits{}, nil)
 			defer s.Close()
-			s.justUsed = 0
 			c := acquire(t, s, alice)
 			theirs, err := l.Accept()
 			if err != nil {
@@ -60,27 +60,39 @@ func TestPeekingAtASocket(t *testing.T) {
 	}
 }
 
-func TestPeekingIsSparedAConnectionThatWasJustUsed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := newServer(t)
-		s := v.newSet(t, Limits{Size: 1})
-		s.justUsed = justUsed
-		c := acquire(t, s, alice)
-		c.Release()
-		v.kill(1)
-		c = acquire(t, s, alice)
-		if c.PID() != 1 {
-			t.Error("a connection that was just used was peeked at")
-		}
-		c.Release()
-		<-time.After(justUsed)
-		if c = acquire(t, s, alice); c.PID() == 1 {
-			t.Error("a connection that died while it was idle was lent")
-		}
-		c.Release()
-		s.Close()
-		v.swallow.Wait()
-	})
+func TestPeekingIsSparedARepeatableRequestOnAConnectionThatWasJustUsed(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		acquire func(*Set, context.Context, Identity) (*Conn, error)
+		idle    time.Duration
+		peeks   bool
+	}{
+		{"one that can be repeated, at once", (*Set).AcquireRepeatable, 0, false},
+		{"one that can be repeated, later", (*Set).AcquireRepeatable, justUsed, true},
+		{"any other, at once", (*Set).Acquire, 0, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newServer(t)
+				s := v.newSet(t, Limits{Size: 1})
+				s.justUsed = justUsed
+				c := acquire(t, s, alice)
+				c.Release()
+				v.kill(1)
+				<-time.After(tc.idle)
+				c, err := tc.acquire(s, t.Context(), alice)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if peeked := c.PID() != 1; peeked != tc.peeks {
+					t.Errorf("a connection that had died was peeked at: %v, want %v", peeked, tc.peeks)
+				}
+				c.Release()
+				s.Close()
+				v.swallow.Wait()
+			})
+		})
+	}
 }
 
 // eventually peeks until the kernel has delivered what is expected, for a second at most.

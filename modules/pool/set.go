@@ -18,7 +18,7 @@ type Set struct {
 	openers sync.WaitGroup
 	waiters sync.Pool // of *waiter: not queued, to be used again
 
-	justUsed time.Duration // connections released less than this ago are not peeked at
+	justUsed time.Duration // connections released less than this ago are not peeked at for a request that can be repeated
 
 	mu struct {
 		sync.Mutex
@@ -47,12 +47,21 @@ func NewSet(d Dialer, l Limits, m *Metrics) *Set {
 // Acquire lends a server connection for identity id; the caller owns it until Release. It takes the idle one used
 // last, else waits for one to be opened or released, in order of arrival.
 //
-// A connection is peeked at before it is lent, unless it was used just now: one the server has closed, or has said
-// something unasked on, is closed and the next one taken.
+// A connection is peeked at before it is lent: one the server has closed, or has said something unasked on, is closed and
+// the next one taken.
 //
 // Errors: *DialError when none could be opened (nothing was sent, another backend may be tried; also after Close),
 // ErrWaitTimeout, ErrTooManyWaiters, or the cause of ctx.
-func (s *Set) Acquire(ctx context.Context, id Identity) (*Conn, error) {
+func (s *Set) Acquire(ctx context.Context, id Identity) (*Conn, error) { return s.acquire(ctx, id, 0) }
+
+// AcquireRepeatable is Acquire for a request that is sent again, unseen, when the connection turns out to be dead: one that
+// was used just now is lent without being peeked at.
+func (s *Set) AcquireRepeatable(ctx context.Context, id Identity) (*Conn, error) {
+	return s.acquire(ctx, id, s.justUsed)
+}
+
+// acquire is Acquire; connections released less than unheard ago are not peeked at.
+func (s *Set) acquire(ctx context.Context, id Identity, unheard time.Duration) (*Conn, error) {
 	var at place
 	for dead := 0; ; {
 		c, w, err := s.take(id, &at)
@@ -63,7 +72,7 @@ func (s *Set) Acquire(ctx context.Context, id Identity) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !c.idled(s.justUsed) {
+		if !c.idled(unheard) {
 			return c, nil
 		}
 		heard := c.listen()

@@ -55,7 +55,7 @@ func (s *Session) acquire(class *pgsql.Class) error {
 			s.route.Tried = s.route.Tried[:0]
 			continue
 		}
-		done, err := s.leaseFrom(choice)
+		done, err := s.leaseFrom(choice, class)
 		if done || err != nil {
 			return err
 		}
@@ -66,10 +66,14 @@ func (s *Session) acquire(class *pgsql.Class) error {
 
 // leaseFrom takes a connection of the chosen backend. It returns false without an error when another backend may be tried: nothing
 // was sent.
-func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
+func (s *Session) leaseFrom(choice routing.Choice, class *pgsql.Class) (bool, error) {
 	b := choice.Member.Backend
+	acquire := (*cluster.Backend).Acquire
+	if s.repeatable(class) {
+		acquire = (*cluster.Backend).AcquireRepeatable
+	}
 	ctx := s.beginWait()
-	conn, err := b.Acquire(ctx, s.identity)
+	conn, err := acquire(b, ctx, s.identity)
 	if cause := s.endWait(ctx, conn); cause != nil {
 		if conn != nil {
 			s.clearActive()
@@ -91,6 +95,13 @@ func (s *Session) leaseFrom(choice routing.Choice) (bool, error) {
 	}
 	s.labels.route(reason).Inc()
 	return true, nil
+}
+
+// repeatable tells whether the request, which no server has seen yet, is sent again unseen when its server connection turns out to be
+// dead: what afterLoss decides then.
+func (s *Session) repeatable(class *pgsql.Class) bool {
+	return class.MaybeRead() && len(s.route.Tried) == 0 && s.request.replayable() && !s.whole && !s.turn.continues &&
+		(!s.tx.open || s.begin.pending()) && s.reads(class)
 }
 
 // acquireError is nil when the request may be tried on another backend. A replica that refuses the user or the database may not have
