@@ -69,6 +69,11 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		s.queue.push(reply{expect: expectExecute})
 	case pgwire.MsgClose:
 		return s.sendClose(c, body)
+	case pgwire.MsgCopyData:
+		c.W.Frame(typ, body)
+	case pgwire.MsgCopyDone, pgwire.MsgCopyFail:
+		s.queue.fed()
+		c.W.Frame(typ, body)
 	case pgwire.MsgSync:
 		s.segment = false
 		c.W.Sync()

@@ -31,14 +31,16 @@ const (
 
 // reply is one expected reply. The queue of them says what every message from the server is for: there are no other flags.
 type reply struct {
-	expect expect
-	action action
-	own    ownQuery   // which of our own queries a dropped expectQuery answers
-	stmt   *statement // Parse: the statement that exists once ParseComplete has come
-	prev   *statement // Parse, Close: what the client's name stood for before
-	named  bool       // Parse, Close: the client's name is stmt's or prev's name
-	known  string     // Parse: the shared name the server connection learns; Close: the one it forgets
-	dup    bool       // Parse: the server is made to raise 42P05; the message names the client's statement
+	expect  expect
+	action  action
+	own     ownQuery      // which of our own queries a dropped expectQuery answers
+	stmt    *statement    // Parse: the statement that exists once ParseComplete has come
+	prev    *statement    // Parse, Close: what the client's name stood for before
+	named   bool          // Parse, Close: the client's name is stmt's or prev's name
+	known   string        // Parse: the shared name the server connection learns; Close: the one it forgets
+	fed     bool          // Execute: the end of the data for its COPY was sent
+	refusal *pgwire.Error // query, Parse, Bind: the server is made to fail, and this is the error
+	dup     bool          // Parse: the server is made to raise 42P05; the message names the client's statement
 }
 
 // ownQuery says which query of ours a dropped reply answers.
@@ -180,16 +182,32 @@ func (q *replies) failSegment(removed []reply) (list []reply, sync bool) {
 	return removed, false
 }
 
-// dropSyncs removes the Syncs that follow the front: a server in copy-in mode ignores them. It returns whether there were any.
-// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (q *replies) dropSyncs() (dropped bool) {
+// fed notes that the end of COPY data was sent behind the latest Execute.
+func (q *replies) fed() {
 	q.lock()
 	defer q.unlock()
+	for i := len(q.list) - 1; i >= q.head; i-- {
+		if q.list[i].expect == expectExecute {
+			q.list[i].fed = true
+			return
+		}
+	}
+}
+
+// dropSyncs removes the Syncs that follow the front: a server in copy-in mode ignores them. It returns whether there were any, and
+// whether the data were all sent before, so that none of that is so.
+// See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
+func (q *replies) dropSyncs() (dropped, fed bool) {
+	q.lock()
+	defer q.unlock()
+	if q.head < len(q.list) && q.list[q.head].fed {
+		return false, true
+	}
 	for q.head+1 < len(q.list) && q.list[q.head+1].expect == expectSync {
 		q.list = append(q.list[:q.head+1], q.list[q.head+2:]...)
 		dropped = true
 	}
-	return dropped
+	return dropped, false
 }
 
 // completes tells whether a server message ends the expected reply.

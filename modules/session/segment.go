@@ -44,7 +44,11 @@ func (s *Session) feedGathered(c *pool.Conn) error {
 // copyIn starts the second direction for the data the server has asked for. A Sync that came before the data is ignored by the server:
 // the client's next one ends the segment.
 func (s *Session) copyIn(c *pool.Conn) error {
-	if s.queue.dropSyncs() {
+	dropped, fed := s.queue.dropSyncs()
+	if fed {
+		return nil
+	}
+	if dropped {
 		s.segment, s.request.sync = true, false
 	}
 	return s.feed.start(s, c, feedCopy, true)
@@ -57,7 +61,10 @@ func (s *Session) feedMessage(c *pool.Conn, typ byte, n int) (done bool, err err
 		return false, &goneError{errGoodbye}
 	case pgwire.MsgQuery, pgwire.MsgFunctionCall:
 		return false, pgwire.Fatalf(pgwire.CodeProtocolViolation, "message type %q inside a large extended segment", typ)
-	case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
+	case pgwire.MsgCopyData:
+		err = forwardToServer(s, c)
+	case pgwire.MsgCopyDone, pgwire.MsgCopyFail:
+		s.queue.fed()
 		err = forwardToServer(s, c)
 	case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose, pgwire.MsgSync, pgwire.MsgFlush:
 		if n > bodyLimit {
@@ -90,8 +97,11 @@ func (s *Session) feedMessage(c *pool.Conn, typ byte, n int) (done bool, err err
 	return typ == pgwire.MsgSync, nil
 }
 
-// feedLarge streams a Bind whose body is not held in memory; other messages of that size are refused.
+// feedLarge streams a Bind or CopyData whose body is not held in memory; other messages of that size are refused.
 func (s *Session) feedLarge(c *pool.Conn, typ byte, n int) error {
+	if typ == pgwire.MsgCopyData {
+		return forwardToServer(s, c)
+	}
 	if typ != pgwire.MsgBind {
 		return pgwire.Fatalf(pgwire.CodeProgramLimitExceeded, "message type %q exceeds %d bytes", typ, bodyLimit)
 	}

@@ -268,6 +268,9 @@ func (s *Session) dispatch(typ byte, n int) error {
 	case pgwire.MsgParse, pgwire.MsgBind, pgwire.MsgDescribe, pgwire.MsgExecute, pgwire.MsgClose, pgwire.MsgSync, pgwire.MsgFlush:
 		return s.extended(typ, n)
 	case pgwire.MsgCopyData, pgwire.MsgCopyDone, pgwire.MsgCopyFail:
+		if s.batch.executes {
+			return s.copyAhead(typ, n)
+		}
 		// Left over from a COPY the server has already ended: ignored, as the server does.
 		return s.discard()
 	case pgwire.MsgTerminate:

@@ -144,8 +144,16 @@ func TestRepliesOfAFailedSegment(t *testing.T) {
 	for _, e := range []expect{expectExecute, expectSync, expectSync} {
 		q.push(reply{expect: e})
 	}
-	if !q.dropSyncs() || q.dropSyncs() {
-		t.Error("Syncs that a COPY swallows")
+	if dropped, fed := q.dropSyncs(); !dropped || fed {
+		t.Error("a COPY swallows the Syncs before its data")
+	}
+	if dropped, _ := q.dropSyncs(); dropped {
+		t.Error("there were more Syncs")
+	}
+	q.push(reply{expect: expectSync})
+	q.fed()
+	if dropped, fed := q.dropSyncs(); dropped || !fed {
+		t.Error("a COPY swallows the Sync behind its data")
 	}
 }
 
