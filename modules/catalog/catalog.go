@@ -87,9 +87,16 @@ type Facts struct {
 	relations names // not to be read on a standby
 	operators names // that reach a function that may write
 	types     names // whose input, output, checks or casts do
-	sets      names // functions and procedures that may change settings of the session
-	holds     names // those that may leave anything else in the server connection
 	all       bool  // any expression may: a cast between built-in types does
+
+	// What code leaves behind in the server connection, by the name that stands for it.
+	functions  leftovers
+	tables     leftovers
+	operations leftovers
+	casts      leftovers
+	words      leftovers    // any of these, by the words of a body
+	changes    pgsql.Traces // every change of the schema
+	always     pgsql.Traces // every statement
 }
 
 // Judge tells whether a statement of that class does more than its wording shows. It is meant for classes of which
@@ -130,19 +137,11 @@ func (f *Facts) Explain(c *pgsql.Class) (Verdict, string) {
 	return Reads, ""
 }
 
-// Leaves tells what the functions and procedures of a statement may leave behind in the server connection, beyond what
-// its class says: changed settings, and anything else. Nothing known is everything.
-func (f *Facts) Leaves(c *pgsql.Class) (settings, state bool) {
-	if f == nil {
-		return true, true
-	}
-	return f.sets.hasOne(c.Functions) != "", f.holds.hasOne(c.Functions) != ""
-}
-
 // Size returns how many names the facts hold.
 func (f *Facts) Size() int {
 	if f == nil {
 		return 0
 	}
-	return len(f.reads) + len(f.writes) + len(f.relations) + len(f.operators) + len(f.types) + len(f.sets) + len(f.holds)
+	return len(f.reads) + len(f.writes) + len(f.relations) + len(f.operators) + len(f.types) +
+		len(f.functions) + len(f.tables) + len(f.operations) + len(f.casts) + len(f.words)
 }

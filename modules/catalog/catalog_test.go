@@ -209,55 +209,6 @@ func TestWhatTheSchemaAddsToAStatement(t *testing.T) {
 	}
 }
 
-func TestWhatCodeLeavesBehind(t *testing.T) {
-	conn := database(t, "leaves",
-		"CREATE TABLE public.t (a int, s text)", "CREATE EXTENSION pg_trgm SCHEMA public",
-		"CREATE FUNCTION public.nothing() RETURNS void LANGUAGE plpgsql AS 'BEGIN UPDATE t SET a = 1; END'",
-		"CREATE FUNCTION public.sets() RETURNS void LANGUAGE plpgsql AS 'BEGIN\nSET search_path = x; END'",
-		"CREATE FUNCTION public.resets() RETURNS void LANGUAGE plpgsql AS 'BEGIN IF true THEN RESET work_mem; END IF; END'",
-		"CREATE FUNCTION public.configures() RETURNS text LANGUAGE sql AS $$SELECT Set_Config('a.b', 'c', false)$$",
-		"CREATE FUNCTION public.atomic() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT set_config('a.b', 'c', false); END",
-		"CREATE FUNCTION public.locks() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(1)'",
-		"CREATE PROCEDURE public.makes() LANGUAGE plpgsql AS 'BEGIN CREATE TEMP TABLE x (a int); END'",
-		"CREATE PROCEDURE public.plain() LANGUAGE plpgsql AS 'BEGIN INSERT INTO t VALUES (1); COMMIT; END'",
-		"CREATE FUNCTION public.listens() RETURNS void LANGUAGE plpgsql AS 'BEGIN LISTEN x; END'",
-		"CREATE FUNCTION public.dynamic() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SELECT 1'; END$$",
-		"CREATE FUNCTION public.dynamic_set() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE format('SET x.y = %L', 1); END$$",
-		"CREATE FUNCTION public.unread(internal) RETURNS internal LANGUAGE internal AS 'int4_accum'",
-	)
-	facts, err := load(t.Context(), asker{conn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	classifier := pgsql.New(pgsql.Options{})
-	for _, c := range []struct {
-		sql             string
-		settings, state bool
-	}{
-		{"SELECT nothing()", false, false},
-		{"SELECT sets()", true, false},
-		{"SELECT public.resets()", true, false},
-		{"SELECT configures()", true, false},
-		{"SELECT atomic()", true, false},
-		{"SELECT locks()", false, true},
-		{"CALL makes()", false, true},
-		{"CALL plain()", false, false},
-		{"SELECT listens()", false, true},
-		{"SELECT dynamic()", false, true},
-		{"SELECT dynamic_set()", true, true},
-		{"SELECT unread(NULL)", true, true},
-		{"SELECT similarity('a', 'b')", false, false},
-	} {
-		settings, state := facts.Leaves(classifier.Classify([]byte(c.sql)))
-		if settings != c.settings || state != c.state {
-			t.Errorf("%s: settings %v, state %v", c.sql, settings, state)
-		}
-	}
-	if settings, state := (*Facts)(nil).Leaves(classifier.Classify([]byte("CALL plain()"))); !settings || !state {
-		t.Error("nothing known leaves nothing")
-	}
-}
-
 func TestACastBetweenBuiltInTypesThatMayWriteMakesEverythingDoubtful(t *testing.T) {
 	conn := database(t, "casts", "CREATE TABLE t (a int)",
 		"CREATE FUNCTION public.odd(point) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'",
@@ -283,7 +234,7 @@ func TestNothingKnownIsNoRead(t *testing.T) {
 func TestTheSignalMovesWithTheSchema(t *testing.T) {
 	conn := database(t, "signals", "CREATE TABLE public.t (a int)")
 	before, err := signalOf(t.Context(), asker{conn}, false)
-	if err != nil || strings.Count(before, ",") != 11 {
+	if err != nil || strings.Count(before, ",") != 13 {
 		t.Fatalf("%q, %v", before, err)
 	}
 	other, err := pgx.Connect(t.Context(), servers.ConnString(servers.Primary(), servers.Superuser(), "signals"))

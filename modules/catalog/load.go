@@ -12,7 +12,7 @@ import (
 )
 
 // loadSQL returns rows of kind, schema and name. $1 are the functions of pg_catalog that only read, $2 those that do
-// more, both whatever their volatility says; $3 and $4 find bodies that may leave something in the server connection.
+// more, both whatever their volatility says.
 //
 //go:embed load.sql
 var loadSQL string
@@ -21,11 +21,11 @@ var loadSQL string
 // come late: a server process reports them when its transaction ends, at most once a second, and what is left over
 // when it has been idle for ten. See https://www.postgresql.org/docs/current/monitoring-stats.html.
 const signalSQL = `SELECT string_agg((pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c))::text, ',')
- FROM unnest('{pg_proc,pg_class,pg_rewrite,pg_operator,pg_cast,pg_policy,pg_type,pg_aggregate,pg_inherits,pg_namespace,pg_constraint,pg_depend}'::regclass[]) c`
+ FROM unnest('{pg_proc,pg_class,pg_rewrite,pg_operator,pg_cast,pg_policy,pg_type,pg_aggregate,pg_inherits,pg_namespace,pg_constraint,pg_depend,pg_trigger,pg_attrdef}'::regclass[]) c`
 
 // builtins are the parameters of loadSQL.
 var builtins = sync.OnceValue(func() []string {
-	return []string{array(pgsql.Harmless()), array(pgsql.Harmful()), pgsql.SetsPattern, pgsql.HoldsPattern}
+	return []string{array(pgsql.Harmless()), array(pgsql.Harmful())}
 })
 
 // array writes names of letters, digits and underscores as an array literal.
@@ -38,7 +38,7 @@ type querier interface {
 
 // load reads all facts of a database.
 func load(ctx context.Context, q querier) (*Facts, error) {
-	f := &Facts{Since: cluster.Now(), reads: names{}, writes: names{}, relations: names{}, operators: names{}, types: names{}, sets: names{}, holds: names{}}
+	f := &Facts{Since: cluster.Now(), reads: names{}, writes: names{}, relations: names{}, operators: names{}, types: names{}}
 	err := q.Query(ctx, "", loadSQL, builtins(), func(values [][]byte) error {
 		if len(values) != 3 || len(values[0]) != 1 {
 			return fmt.Errorf("catalog: a row of %d columns", len(values))
@@ -55,10 +55,6 @@ func load(ctx context.Context, q querier) (*Facts, error) {
 			f.operators.add(schema, name)
 		case 't':
 			f.types.add(schema, name)
-		case 's':
-			f.sets.add(schema, name)
-		case 'h':
-			f.holds.add(schema, name)
 		case 'a':
 			f.all = true
 		}
@@ -66,6 +62,9 @@ func load(ctx context.Context, q querier) (*Facts, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	if err := f.loadTraces(ctx, q); err != nil {
+		return nil, err
 	}
 	for name := range f.writes { // one overload that writes is enough
 		delete(f.reads, name)

@@ -1,7 +1,6 @@
 -- What the schema of this database adds to the wording of a statement: kind, schema, name.
 --   f  a function that only reads          w  a function that may do more
 --   r  a relation that a standby cannot read, or that reaches a function that may do more
---   s  a function or procedure that may change settings, h  one that may leave anything else in the server connection
 --   o  an operator, t  a type that does     a  a cast between built-in types does
 -- It follows pg_depend from what may write to what reaches it. The built-in functions are pinned: pg_depend does not
 -- know who uses them, so the trees of views and policies are searched for their numbers.
@@ -94,13 +93,5 @@ SELECT 'o', n.nspname, o.oprname FROM pg_operator o JOIN mine n ON n.oid = o.opr
 WHERE o.oid IN (SELECT id FROM reach WHERE class = 'pg_operator'::regclass)
 UNION ALL
 SELECT 't', n.nspname, t.typname FROM pg_type t JOIN mine n ON n.oid = t.typnamespace WHERE t.oid IN (SELECT id FROM types)
-UNION ALL
--- Code that nobody can read may do both, but for that of extensions, which is known not to.
-SELECT DISTINCT k.kind, n.nspname, p.proname
-FROM pg_proc p JOIN mine n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang,
-    (VALUES ('s', $3), ('h', $4)) k(kind, pattern)
-WHERE p.prokind IN ('f', 'p')
-    AND CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN lower(CASE WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END) ~ k.pattern
-        ELSE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') END
 UNION ALL
 SELECT 'a', '', '' WHERE EXISTS (SELECT FROM cast_ends GROUP BY cast_id HAVING NOT bool_or(own))

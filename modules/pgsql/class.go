@@ -136,6 +136,8 @@ type Setting struct {
 	Value string
 	// Known tells that Value is the literal of the text and that the statement, if it succeeds, surely sets it.
 	Known bool
+	// Param is the number, from 1, of the parameter whose value set_config surely sets; 0: there is none.
+	Param int
 	// Local holds until the end of the transaction only (SET LOCAL, SET TRANSACTION, set_config(…, true)).
 	Local bool
 	// Reset goes back to the session's default (RESET, SET … TO DEFAULT).
@@ -190,9 +192,9 @@ type Class struct {
 	Serializable bool
 	// Call: exactly one CALL; what it may leave behind, the procedures named in Functions tell.
 	Call bool
-	// Do: exactly one DO, in a language that is read; DoSets and DoHolds tell what its body may leave behind: changed
-	// settings, and anything else that lives in the server connection.
-	Do, DoSets, DoHolds bool
+	// Do: exactly one DO, in a language that is read; Code tells what its body does.
+	Do   bool
+	Code Code
 	// SettingsUnknown: settings may change in a way the text does not tell.
 	SettingsUnknown bool
 	// ConstDependent: the class depends on a literal or a comment; it holds for exactly this text.
@@ -246,7 +248,7 @@ func (c *Class) MayWrite() bool {
 // size is what the class takes in memory, roughly, in bytes.
 func (c *Class) size() int {
 	n := 256
-	for _, list := range [][]string{c.Functions, c.Relations, c.Operators, c.Types, c.Prepared} {
+	for _, list := range [][]string{c.Functions, c.Relations, c.Operators, c.Types, c.Prepared, c.Code.Words} {
 		for _, s := range list {
 			n += 16 + len(s)
 		}

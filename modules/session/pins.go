@@ -60,7 +60,7 @@ func (s *Session) mayPin() error {
 // catalog says of the code that it runs. [pgsql.Unknown] among it means that the server is asked afterwards.
 func (s *Session) pinsOf(class *pgsql.Class) pgsql.Effects {
 	pins := class.Pins()
-	settings, state := class.DoSets, class.DoHolds
+	settings, state := class.Code.Traces&pgsql.SetsSettings != 0, class.Code.Traces&^pgsql.SetsSettings != 0
 	switch {
 	case class.Do:
 	case class.Call || len(class.Unproven) > 0:
@@ -68,7 +68,8 @@ func (s *Session) pinsOf(class *pgsql.Class) pgsql.Effects {
 		if facts == catalog.Wording || facts == nil && !class.Call {
 			return pins // of functions nobody knows it, and most do nothing of the sort
 		}
-		settings, state = facts.Leaves(class)
+		left := facts.Leaves(class)
+		settings, state = left&pgsql.SetsSettings != 0, left&^pgsql.SetsSettings != 0
 	default:
 		return pins
 	}
