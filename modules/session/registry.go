@@ -22,13 +22,16 @@ type Registry struct {
 		empty    chan struct{} // closed when the last session of a drain has gone
 		stop     chan struct{} // ends the watch; nil while there is no session
 	}
-	watch sync.WaitGroup
+	watch   sync.WaitGroup  // the watch, and the cancel requests that nobody waits for
+	running context.Context // of cancel requests: ended by the drain
+	cutOff  context.CancelFunc
 }
 
 var sessions = newRegistry()
 
 func newRegistry() *Registry {
 	reg := &Registry{}
+	reg.running, reg.cutOff = context.WithCancel(context.Background())
 	reg.mu.sessions = make(map[uint64]*Session)
 	reg.mu.byPID = make(map[uint32]*Session)
 	return reg
@@ -121,7 +124,7 @@ func (s *Session) cancel(cause error) {
 		return
 	}
 	s.mu.Unlock()
-	ctx, stop := context.WithTimeout(context.Background(), cancelTimeout) // outlives the client that asked
+	ctx, stop := context.WithTimeout(s.reg.running, cancelTimeout) // outlives the client that asked
 	defer stop()
 	if err := lease.Cancel(ctx); err != nil {
 		s.logger.Debug("cancel request failed")
@@ -158,11 +161,21 @@ func (reg *Registry) count() int {
 	return len(reg.mu.sessions)
 }
 
-// Drain refuses new clients with 57P03, ends sessions as soon as their transaction is over with 57P01, and waits for all of them.
-// When ctx ends, those that are left are cut. It returns how many were cut. A process drains once.
+// Drain refuses new clients with 57P03, ends sessions as soon as their transaction is over with 57P01, and waits for all of them,
+// and for the cancel requests that they have left. When ctx ends, those that are left are cut. It returns how many sessions were
+// cut. A process drains once.
 func Drain(ctx context.Context) (cut int) { return sessions.drain(ctx) }
 
 func (reg *Registry) drain(ctx context.Context) (cut int) {
+	cut = reg.empty(ctx)
+	stop := context.AfterFunc(ctx, reg.cutOff)
+	defer stop()
+	reg.watch.Wait()
+	return cut
+}
+
+// empty waits until there are no sessions.
+func (reg *Registry) empty(ctx context.Context) (cut int) {
 	reg.mu.Lock()
 	reg.mu.draining = true
 	if len(reg.mu.sessions) == 0 {
