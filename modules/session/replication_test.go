@@ -4,6 +4,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,4 +78,80 @@ func TestABackupIsTakenThroughTheProxy(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A drain does not wait for replication, which has no end: it ends as when a server is stopped.
+func TestADrainEndsReplication(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	const ended = "E FATAL 57P01 terminating connection due to administrator command"
+	for name, running := range map[string]string{"nothing runs": "", "a command runs": "select pg_sleep(60) /* drained */"} {
+		c := dialPeer(t, p.addr, pgwire.Param{Name: "replication", Value: "database"})
+		if running != "" {
+			c.w.Query(running)
+			c.flush()
+			eventually(t, "the command runs", func() (string, bool) {
+				rows, err := pg.Primary().Query(t.Context(), "select 1 from pg_stat_activity where query like '%drained%' and pid <> pg_backend_pid()")
+				return "", err == nil && len(rows) == 1
+			})
+		}
+		c.session().askToLeave()
+		if typ, body := c.frame(5 * time.Second); shown(typ, body) != ended {
+			t.Errorf("%s: %s", name, shown(typ, body))
+		}
+		if typ, body := c.frame(5 * time.Second); typ != 'X' {
+			t.Errorf("%s: after the end %s", name, shown(typ, body))
+		}
+	}
+}
+
+func TestADrainEndsAStreamOfWAL(t *testing.T) {
+	bin, err := pgtest.FindBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, pg, nil)
+	host, port, _ := strings.Cut(p.addr, ":")
+	before := sessionsOf(p)
+	cmd := osexec.CommandContext(t.Context(), filepath.Join(bin, "pg_receivewal"), "-D", t.TempDir(), "--no-loop", "-h", host, "-p", port, "-U", "postgres")
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- cmd.Wait() }()
+	streams := func() (string, bool) {
+		rows, err := pg.Primary().Query(t.Context(), "select 1 from pg_stat_replication where application_name = 'pg_receivewal' and state = 'streaming'")
+		return "", err == nil && len(rows) == 1
+	}
+	eventually(t, "WAL is streamed", streams)
+	for _, s := range sessionsOf(p) {
+		if !slices.Contains(before, s) {
+			s.askToLeave()
+		}
+	}
+	select {
+	case err = <-gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("pg_receivewal goes on")
+	}
+	if err == nil || !strings.Contains(said.String(), "terminating connection due to administrator command") {
+		t.Errorf("pg_receivewal: %v: %s", err, &said)
+	}
+	eventually(t, "the server has let go", func() (string, bool) {
+		_, on := streams()
+		return "it streams", !on
+	})
+}
+
+// sessionsOf returns the sessions of a proxy's clients.
+func sessionsOf(p *proxy) (all []*Session) {
+	sessions.mu.Lock()
+	defer sessions.mu.Unlock()
+	for _, s := range sessions.mu.sessions {
+		if s.cluster == p.cluster {
+			all = append(all, s)
+		}
+	}
+	return all
 }
