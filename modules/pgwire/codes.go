@@ -34,6 +34,7 @@ const (
 	CodeDeadlockDetected                = "40P01"
 	CodeSyntaxError                     = "42601"
 	CodeInsufficientPrivilege           = "42501"
+	CodeInvalidName                     = "42602"
 	CodeUndefinedObject                 = "42704"
 	CodeUndefinedFunction               = "42883"
 	CodeUndefinedTable                  = "42P01"

@@ -58,7 +58,7 @@ func Explain(c *cluster.Cluster, t *cluster.Topology, r *Request) *Explanation {
 			candidate.Eligible, candidate.Why = false, m.Reason
 		case !m.Fit:
 			candidate.Eligible, candidate.Why = false, m.State.String()
-		case !m.Backend.CaughtUp(mark, exact):
+		case !m.Backend.CaughtUp(mark, exact) || !m.Backend.Replayed(r.MinLSN):
 			candidate.Eligible, candidate.Why = false, "it has not replayed what the session must see"
 		}
 		if v, ok := policy.(valuer); ok && m != t.Primary {

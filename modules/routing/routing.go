@@ -91,6 +91,9 @@ type Request struct {
 	// Consistency is what reads may miss.
 	Consistency cluster.Consistency
 
+	// MinLSN is the position that reads must have, whatever Consistency says; 0: any.
+	MinLSN cluster.LSN
+
 	// Arrived is when the statement came, for [cluster.ConsistencyStrong]. A
 	// session that is ready to wait for the replicas sets it and asks again; 0
 	// means now, which no replica can have passed.
@@ -195,10 +198,11 @@ func hinted(c demander, policy Policy, t *cluster.Topology, r *Request) (Choice,
 	if r.Class != nil && (r.Class.MaybeRead() || r.ReadOnlyTx) {
 		return read(c, policy, t, r, ReasonRoute)
 	}
-	consistency := r.Consistency
-	r.Consistency = cluster.ConsistencyEventual // the replica decides about what is no read: most likely it refuses
+	// The replica decides about what is no read: most likely it refuses.
+	consistency, minLSN := r.Consistency, r.MinLSN
+	r.Consistency, r.MinLSN = cluster.ConsistencyEventual, 0
 	r.candidates(t)
-	r.Consistency = consistency
+	r.Consistency, r.MinLSN = consistency, minLSN
 	if len(r.Scratch) == 0 {
 		return Choice{}, ErrNoReplica
 	}
@@ -223,7 +227,7 @@ func (r *Request) candidates(t *cluster.Topology) (fit int) {
 			continue
 		}
 		fit++
-		if m.Backend.CaughtUp(mark, exact) {
+		if m.Backend.CaughtUp(mark, exact) && m.Backend.Replayed(r.MinLSN) {
 			r.Scratch = append(r.Scratch, m)
 		}
 	}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -114,23 +113,3 @@ func (s *Session) explainText(sql []byte) []byte {
 
 // explainClass is the class of such a statement: any server will do.
 var explainClass = &pgsql.Class{Effects: pgsql.Read, Statements: 1, Kind: pgsql.KindUtility, ConstDependent: true}
-
-// replace puts a statement in the place of one that only we understand, or that must fail: nil when sql is what it seems to be.
-func (s *Session) replace(sql []byte, class *pgsql.Class) ([]byte, *pgsql.Class) {
-	if text := s.explainText(sql); text != nil {
-		return text, explainClass
-	}
-	if refusal := refuseSetting(class); refusal != "" {
-		return []byte(refusal), refusalClass
-	}
-	return nil, class
-}
-
-// replaceParse is replace for a Parse message.
-func (s *Session) replaceParse(name, sql, types, body []byte, class *pgsql.Class) ([]byte, *pgsql.Class) {
-	text, class := s.replace(sql, class)
-	if text == nil {
-		return body, class
-	}
-	return slices.Concat(name, []byte{0}, text, []byte{0}, types), class
-}

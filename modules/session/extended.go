@@ -126,13 +126,11 @@ func (s *Session) gather(typ byte, body []byte) error {
 	s.batch.take()
 	switch typ {
 	case pgwire.MsgParse:
-		name, sql, types, err := pgwire.DecodeParse(body)
+		_, sql, _, err := pgwire.DecodeParse(body)
 		if err != nil {
 			return fatalFrom(err)
 		}
-		var class *pgsql.Class
-		body, class = s.replaceParse(name, sql, types, body, s.classifyExact(sql))
-		s.batch.classes = append(s.batch.classes, class)
+		s.batch.classes = append(s.batch.classes, s.replace(sql, s.classifyExact(sql)).class)
 	case pgwire.MsgBind:
 		_, name, _, err := pgwire.DecodeBind(body)
 		if err != nil {
@@ -141,6 +139,9 @@ func (s *Session) gather(typ byte, body []byte) error {
 		s.batch.binds = true
 		if !s.batch.parses(name) {
 			if stmt := s.statements.lookup(name); stmt != nil {
+				if stmt.asks != "" {
+					s.refresh(stmt)
+				}
 				s.batch.classes = append(s.batch.classes, stmt.class)
 			}
 		}
@@ -153,6 +154,22 @@ func (s *Session) gather(typ byte, body []byte) error {
 		}
 	}
 	s.batch.add(typ, body)
+	return nil
+}
+
+// copyAhead gathers data of a COPY that the server has not asked for yet. Where there is no COPY the server ignores them.
+func (s *Session) copyAhead(typ byte, n int) error {
+	if n > bodyLimit {
+		return s.overflow(typ, n)
+	}
+	body, err := s.body()
+	if err != nil {
+		return &goneError{err}
+	}
+	s.batch.add(typ, body)
+	if len(s.batch.frames) > gatherLimit {
+		return s.overflow(0, 0)
+	}
 	return nil
 }
 

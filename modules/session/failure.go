@@ -31,6 +31,9 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		return nil
 	}
 	switch {
+	case refuses(r.refusal, e):
+		e = r.refusal
+		s.w.Error(e)
 	case s.stalePlan(c, r, e):
 		s.turn.refused, s.turn.stale = e, true
 	case s.refusedHere(e):

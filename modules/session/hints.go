@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"go.uber.org/zap"
@@ -20,26 +21,73 @@ const ownPrefix = "fairway."
 const (
 	settingRoute       = ownPrefix + "route"
 	settingConsistency = ownPrefix + "consistency"
+	settingMinLSN      = ownPrefix + "min_lsn"
+	settingLSN         = ownPrefix + "lsn" // only SHOW knows it
 )
+
+// noLSN is a position that no replica ever has.
+const noLSN = cluster.LSN(math.MaxUint64)
 
 // wishes are what the settings of a session say about routing.
 type wishes struct {
 	of          *settings // whose values these are
+	began       uint64    // and the version of what the servers set for new sessions
 	route       routing.Target
 	consistency cluster.Consistency
-	consistent  bool // consistency is set
+	consistent  bool        // consistency is set
+	minLSN      cluster.LSN // what reads must have; 0 nothing
 }
 
 // wish returns what the settings in force say. Values nobody understands say nothing; SET refuses them.
 func (s *Session) wish() *wishes {
 	w := &s.wishes
-	if w.of == s.settings {
+	if w.of == s.settings && w.began == s.began {
 		return w
 	}
-	*w = wishes{of: s.settings}
-	w.route, _ = routing.ParseTarget(strings.ToLower(s.settings.value(settingRoute)))
-	w.consistency, w.consistent = cluster.ParseConsistency(strings.ToLower(s.settings.value(settingConsistency)))
+	*w = wishes{of: s.settings, began: s.began}
+	for _, name := range [...]string{settingRoute, settingConsistency, settingMinLSN} {
+		value, ok := s.had[name] // ALTER ROLE … SET
+		if s.settings.has(name) {
+			value, ok = s.settings.value(name), true
+		}
+		if ok {
+			w.take(name, value)
+		}
+	}
 	return w
+}
+
+// take takes the value of one setting. A position that nobody understands is one that only the primary has.
+func (w *wishes) take(name, value string) {
+	switch name {
+	case settingRoute:
+		w.route, _ = routing.ParseTarget(strings.ToLower(value))
+	case settingConsistency:
+		w.consistency, w.consistent = cluster.ParseConsistency(strings.ToLower(value))
+	case settingMinLSN:
+		var err error
+		if w.minLSN, err = cluster.ParseLSN(value); err != nil && value != "" {
+			w.minLSN = noLSN
+		}
+	}
+}
+
+// minLSN is the position that a statement must find on a replica. What a SET asks for that begins a READ ONLY transaction counts for
+// the choice of its server, which is made with it.
+func (s *Session) minLSN(class *pgsql.Class) cluster.LSN {
+	at := s.wish().minLSN
+	for i := range class.Settings {
+		switch set := &class.Settings[i]; {
+		case set.Name != settingMinLSN || set.Reset:
+		case set.Known:
+			w := wishes{}
+			w.take(set.Name, set.Value)
+			at = max(at, w.minLSN)
+		default:
+			at = noLSN
+		}
+	}
+	return at
 }
 
 // hint is where the client wants the statement to run: a comment that leads it counts more than fairway.route.
@@ -58,6 +106,14 @@ func hintOf(class *pgsql.Class, standing routing.Target) routing.Target {
 	return standing
 }
 
+// hintFor is the hint for a request: what only fails needs no replica.
+func (s *Session) hintFor(class *pgsql.Class) routing.Target {
+	if class == refusalClass {
+		return routing.TargetAuto
+	}
+	return s.hint(class)
+}
+
 // standing is where the transaction and the settings want statements to run.
 func (s *Session) standing() routing.Target {
 	if s.tx.open && s.tx.hint != routing.TargetAuto {
@@ -72,45 +128,6 @@ func (s *Session) consistency() cluster.Consistency {
 		return w.consistency
 	}
 	return s.cluster.Settings().Consistency
-}
-
-// refusalClass is the class of a statement that only fails.
-var refusalClass = &pgsql.Class{Effects: pgsql.ServerState, Statements: 1, Kind: pgsql.KindSet, ConstDependent: true}
-
-// refuseSetting returns a statement that fails as a server's SET of a bad value does, when the class is that of a SET of a setting of
-// ours to a value that means nothing, and "" else. The server must raise the error: a transaction fails with it.
-func refuseSetting(class *pgsql.Class) string {
-	if class.Statements != 1 || len(class.Settings) == 0 || class.Effects&^(pgsql.Settings|pgsql.Read) != 0 {
-		return ""
-	}
-	for i := range class.Settings {
-		set := &class.Settings[i]
-		if !set.Known || !strings.HasPrefix(set.Name, ownPrefix) {
-			continue
-		}
-		words := ""
-		switch value := strings.ToLower(set.Value); set.Name {
-		case settingRoute:
-			if _, ok := routing.ParseTarget(value); !ok {
-				words = "auto, primary, replica"
-			}
-		case settingConsistency:
-			if _, ok := cluster.ParseConsistency(value); !ok {
-				words = "session, strong, eventual"
-			}
-		}
-		if words != "" {
-			return raise(pgwire.CodeInvalidParameterValue,
-				fmt.Sprintf("invalid value for parameter %q: %q", set.Name, set.Value), "Available values: "+words+".")
-		}
-	}
-	return ""
-}
-
-// raise is a statement that raises an error.
-func raise(code, message, hint string) string {
-	return "DO LANGUAGE plpgsql " + quoteLiteral(fmt.Sprintf("BEGIN RAISE EXCEPTION USING ERRCODE = %s, MESSAGE = %s, HINT = %s; END",
-		quoteLiteral(code), quoteLiteral(message), quoteLiteral(hint)))
 }
 
 // correct follows a standby's refusal: the primary runs the request, and next time it does so at once.

@@ -172,10 +172,10 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 		r.Route = routing.TargetPrimary // of a login too: what is reported must not depend on chance
 	}
 	r.Strict = s.whole && s.reported.greeted() // a login asks for one statement's sake only
-	r.Hint = s.hint(class)
+	r.Hint = s.hintFor(class)
 	r.Mark = s.mark
-	r.ExactFlush = s.settings.value("synchronous_commit") == "on" && !s.asyncCommit
-	r.Consistency = s.consistency()
+	r.ExactFlush = s.exactFlush()
+	r.Consistency, r.MinLSN = s.consistency(), s.minLSN(class)
 	if s.request.prepare {
 		r.ExplicitTx, r.ReadOnlyTx = false, false
 		return r

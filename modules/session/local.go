@@ -156,7 +156,10 @@ func merge(to, c *pgsql.Class) {
 	to.Serializable = to.Serializable || c.Serializable
 	to.TxReadWrite = to.TxReadWrite || c.TxReadWrite
 	to.SettingsUnknown = to.SettingsUnknown || c.SettingsUnknown
-	if to.Route == "" {
+	switch { // a hint for a replica must be everybody's
+	case to.Statements == c.Statements || c.Route == pgsql.RoutePrimary:
 		to.Route = c.Route
+	case to.Route != c.Route && to.Route != pgsql.RoutePrimary:
+		to.Route = ""
 	}
 }

@@ -41,13 +41,18 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 			return fatalFrom(err)
 		}
 		server := s.know(c, name)
+		values := body[rest:]
+		refusal := s.refuseBound(s.statements.lookup(name), values)
+		if refusal != nil {
+			values = unreadable(values)
+		}
 		c.W.Begin(pgwire.MsgBind)
 		c.W.Bytes(portal)
 		c.W.Byte(0)
 		c.W.String(server)
-		c.W.Bytes(body[rest:])
+		c.W.Bytes(values)
 		c.W.End()
-		s.pushBind(portal, name)
+		s.pushBind(portal, name, refusal)
 	case pgwire.MsgDescribe:
 		kind, name, err := pgwire.DecodeTarget(body)
 		if err != nil {
@@ -90,9 +95,9 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 }
 
 // pushBind expects the reply to a Bind.
-func (s *Session) pushBind(portal, name []byte) {
+func (s *Session) pushBind(portal, name []byte, refusal *pgwire.Error) {
 	stmt := s.statements.lookup(name)
-	s.queue.push(reply{expect: expectBind, stmt: stmt})
+	s.queue.push(reply{expect: expectBind, stmt: stmt, refusal: refusal})
 	s.latest.portal, s.latest.stmt = append(s.latest.portal[:0], portal...), stmt
 	s.noteBound(name)
 }
@@ -135,7 +140,7 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 	}
 	stmt := s.newStatement(name, sql, types)
 	s.statements.set(stmt.name, stmt)
-	r := reply{expect: expectParse, stmt: stmt, named: true}
+	r := reply{expect: expectParse, stmt: stmt, named: true, refusal: stmt.refusal}
 	switch {
 	case !c.Knows(stmt.shared):
 		s.learn(c, stmt)
@@ -169,18 +174,32 @@ func (s *Session) noteBound(name []byte) {
 // newStatement copies what a Parse says.
 func (s *Session) newStatement(name, sql, types []byte) *statement {
 	stmt := &statement{name: string(name), text: string(sql), types: append([]byte(nil), types...), class: s.classifyExact(sql)}
-	if len(name) == 0 {
+	s.stand(stmt)
+	s.identify(stmt)
+	return stmt
+}
+
+// identify gives a statement what tells it from others on a server connection.
+func (s *Session) identify(stmt *statement) {
+	switch {
+	case stmt.name == "":
 		s.statements.next++
 		stmt.id = s.id<<24 | s.statements.next&(1<<24-1)
-		return stmt
-	}
-	if s.tx.shifted || s.whole {
+	case s.tx.shifted || s.whole:
 		s.statements.next++
 		stmt.shared = ownName(s.id, s.statements.next)
-	} else {
-		stmt.shared = sharedName(sql, types, s.settings)
+	default:
+		stmt.shared = sharedName([]byte(stmt.text), stmt.types, s.settings)
 	}
-	return stmt
+}
+
+// refresh brings a statement up to date whose text depends on the state of the session.
+func (s *Session) refresh(stmt *statement) {
+	if text := stmt.text; stmt.refusal == nil {
+		if s.stand(stmt); stmt.text != text {
+			s.identify(stmt)
+		}
+	}
 }
 
 // parseUnnamed prepares the unnamed statement.
@@ -193,7 +212,7 @@ func (s *Session) parseUnnamed(c *pool.Conn, sql, types []byte) {
 	}
 	c.W.Parse("", stmt.text, stmt.types)
 	c.SetUnnamed(stmt.id)
-	s.expectNamed(reply{expect: expectParse, stmt: stmt, prev: prev, named: true})
+	s.expectNamed(reply{expect: expectParse, stmt: stmt, prev: prev, named: true, refusal: stmt.refusal})
 }
 
 // expectNamed expects the reply to a message that changes what a client's name stands for.

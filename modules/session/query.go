@@ -28,8 +28,8 @@ func (s *Session) query(n int) error {
 		}
 		req.query = body
 		req.class = s.classify(body[:len(body)-1])
-		if text, class := s.replace(body[:len(body)-1], req.class); text != nil {
-			req.query, req.class = append(text, 0), class
+		if r := s.replace(body[:len(body)-1], req.class); r.text != "" {
+			req.query, req.class, req.refusal = append([]byte(r.text), 0), r.class, r.refusal
 		}
 		if s.answerHere(req) {
 			return s.flush()
@@ -110,7 +110,7 @@ func (s *Session) send(req *request, c *pool.Conn) error {
 	}
 	s.segment = false // its ReadyForQuery ends an open segment too
 	c.SetUnnamed(0)
-	s.queue.push(reply{expect: expectQuery})
+	s.queue.push(reply{expect: expectQuery, refusal: req.refusal})
 	if req.typ != 0 {
 		return s.stream(c)
 	}

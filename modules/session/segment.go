@@ -121,7 +121,7 @@ func (s *Session) feedLarge(c *pool.Conn, typ byte, n int) error {
 	c.W.Bytes(portal)
 	c.W.Byte(0)
 	c.W.String(server)
-	s.pushBind(portal, name)
+	s.pushBind(portal, name, nil)
 	s.segMu.Unlock()
 	if err := s.r.ForwardBody(c.W, skip); err != nil {
 		var read *pgwire.ReadError

@@ -177,6 +177,9 @@ func (s *Session) adoptStartup(packet *pgwire.Startup) error {
 	}
 	s.identity.User, s.identity.Database = truncated(s.identity.User), truncated(s.identity.Database)
 	s.asked, s.badOptions = startupSettings(packet.Params)
+	if s.badOptions == nil {
+		s.badOptions = checkStartup(s.asked)
+	}
 	s.startup = settingsOf(s.asked)
 	s.settings = s.startup
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fairwaydb/fairway/modules/pgsql"
+	"github.com/fairwaydb/fairway/modules/pgwire"
 )
 
 // sharedPrefix begins the names under which server connections know statements. A client's own unknown name that begins so is
@@ -15,13 +16,15 @@ const sharedPrefix = "fairway_"
 
 // statement is a prepared statement of one session: a text, the parameter types declared at Parse and what it does.
 type statement struct {
-	name   string // the client's name; "" is the unnamed statement
-	shared string // the name server connections know it by; "" for the unnamed statement
-	text   string
-	types  []byte // int16 count and int32 OIDs, as in Parse
-	class  *pgsql.Class
-	shape  uint64 // of the rows the client was told of by Describe, see rowShape; 0 it was not told
-	id     uint64 // distinguishes unnamed statements on a server connection
+	name    string // the client's name; "" is the unnamed statement
+	shared  string // the name server connections know it by; "" for the unnamed statement
+	text    string
+	types   []byte // int16 count and int32 OIDs, as in Parse
+	class   *pgsql.Class
+	asks    string        // what the client has written when text stands for that, else ""
+	refusal *pgwire.Error // what its Parse must fail with
+	shape   uint64        // of the rows the client was told of by Describe, see rowShape; 0 it was not told
+	id      uint64        // distinguishes unnamed statements on a server connection
 }
 
 // maxStatements bounds the prepared statements of one session: their texts are kept here.

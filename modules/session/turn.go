@@ -14,13 +14,14 @@ import (
 // request is one turn's input: what to send, replayable as long as it is held in memory.
 type request struct {
 	class   *pgsql.Class
-	query   []byte // the body of a simple Query, borrowed from the reader; nil for extended messages, which are in Session.batch
-	typ     byte   // the message that is streamed from the client; 0 when everything is in memory
-	simple  bool   // the turn ends with the request's own ReadyForQuery
-	sync    bool   // a batch that ends with Sync
-	size    int    // of the body of the message that is streamed
-	prepare bool   // a batch that only prepares: it leaves transaction and session as they are
-	duplex  bool   // the rest of the segment is fed while the server answers
+	query   []byte        // the body of a simple Query, borrowed from the reader; nil for extended messages, which are in Session.batch
+	refusal *pgwire.Error // what it must fail with: query is there to make the server fail
+	typ     byte          // the message that is streamed from the client; 0 when everything is in memory
+	simple  bool          // the turn ends with the request's own ReadyForQuery
+	sync    bool          // a batch that ends with Sync
+	size    int           // of the body of the message that is streamed
+	prepare bool          // a batch that only prepares: it leaves transaction and session as they are
+	duplex  bool          // the rest of the segment is fed while the server answers
 }
 
 // turn is what is known of the request that runs.
@@ -30,6 +31,7 @@ type turn struct {
 	started   int64         // in monotonic time
 	requested int64         // when the leased server was asked: waiting for it is not its fault
 	continues bool          // the segment was open before: part of its implicit transaction has been executed
+	fresh     bool          // the server connection that the request is being sent to was leased for it
 	replied   bool          // the server has answered something
 	latency   time.Duration // from then until its first reply byte
 	refused   *pgwire.Error // an error that another backend may not raise; not forwarded
@@ -118,7 +120,9 @@ func (s *Session) attempt(req *request, fresh bool) error {
 	s.turn.replied, s.turn.latency = false, 0
 	s.turn.refused, s.turn.own, s.turn.illness = nil, nil, nil
 	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed, s.turn.stale = false, "", false, false, false
+	s.turn.fresh = fresh
 	err := s.exchange(req, c)
+	s.turn.fresh = false
 	b.EndTurn(work, s.turn.latency, s.failureOf(err))
 	return err
 }
