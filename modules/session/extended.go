@@ -173,22 +173,6 @@ func (s *Session) copyAhead(typ byte, n int) error {
 	return nil
 }
 
-// copyAhead gathers data of a COPY that the server has not asked for yet. Where there is no COPY the server ignores them.
-func (s *Session) copyAhead(typ byte, n int) error {
-	if n > bodyLimit {
-		return s.overflow(typ, n)
-	}
-	body, err := s.body()
-	if err != nil {
-		return &goneError{err}
-	}
-	s.batch.add(typ, body)
-	if len(s.batch.frames) > gatherLimit {
-		return s.overflow(0, 0)
-	}
-	return nil
-}
-
 func (s *Session) classifyExact(sql []byte) *pgsql.Class {
 	if s.lexical.unsafe && hasHighBytes(sql) {
 		return pgsql.Unparsed()
