@@ -193,8 +193,19 @@ func (w *walker) setConfig(n *pgquery.FuncCall) {
 	isLocal, localKnown := boolean(local)
 	s.Local = isLocal && localKnown
 	value, valueKnown := literal(args[1].GetAConst())
-	if valueKnown && localKnown && local.GetNode() != nil && w.direct[n] {
-		s.Value, s.Known = value, true
+	if w.direct[n] {
+		if valueKnown && localKnown && local.GetNode() != nil {
+			s.Value, s.Known = value, true
+		}
+		s.Param = parameter(args[1])
 	}
 	w.changed(s)
+}
+
+// parameter is the number of the parameter that an expression is, perhaps cast, else 0.
+func parameter(n *pgquery.Node) int {
+	if cast := n.GetTypeCast(); cast != nil {
+		n = cast.GetArg()
+	}
+	return int(n.GetParamRef().GetNumber())
 }
