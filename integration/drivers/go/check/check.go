@@ -4,6 +4,7 @@ package check
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -32,6 +33,18 @@ func Restart() error {
 func Equal(got, want any) error {
 	if !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("got %.200s, want %.200s", fmt.Sprint(got), fmt.Sprint(want))
+	}
+	return nil
+}
+
+// Code returns an error unless err is the server's with that SQLSTATE.
+func Code(err error, code string) error {
+	var e interface {
+		error
+		SQLState() string
+	}
+	if !errors.As(err, &e) || e.SQLState() != code {
+		return fmt.Errorf("got %w, want SQLSTATE %s", err, code)
 	}
 	return nil
 }

@@ -60,13 +60,6 @@ func want[T any](q queryer, wanted T, text string, args ...any) error {
 	return nil
 }
 
-func wantCode(err error, code string) error {
-	if e := (*pq.Error)(nil); !errors.As(err, &e) || string(e.Code) != code {
-		return fmt.Errorf("got %w, want SQLSTATE %s", err, code)
-	}
-	return nil
-}
-
 func ownWrites(db *sql.DB) error {
 	c, err := db.Conn(ctx)
 	if err != nil {
@@ -92,7 +85,7 @@ func transactions(db *sql.DB) error {
 	_, err = tx.Exec("insert into items values (1, 'one')")
 	_, twice := tx.Exec("insert into items values (1, 'again')")
 	_, aborted := tx.Exec("select 1")
-	if err := errors.Join(err, wantCode(twice, "23505"), wantCode(aborted, "25P02"), tx.Rollback()); err != nil {
+	if err := errors.Join(err, check.Code(twice, "23505"), check.Code(aborted, "25P02"), tx.Rollback()); err != nil {
 		return err
 	}
 	for _, level := range []sql.IsolationLevel{sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable} {
@@ -102,7 +95,7 @@ func transactions(db *sql.DB) error {
 		}
 		empty := want(tx, 0, "select count(*) from items where n = 1")
 		_, write := tx.Exec("insert into items values (1, 'no')")
-		if err := errors.Join(empty, wantCode(write, "25006"), tx.Rollback()); err != nil {
+		if err := errors.Join(empty, check.Code(write, "25006"), tx.Rollback()); err != nil {
 			return fmt.Errorf("%v: %w", level, err)
 		}
 		if tx, err = db.BeginTx(ctx, &sql.TxOptions{Isolation: level}); err != nil {
@@ -160,7 +153,7 @@ func several(db *sql.DB) error {
 	// One simple Query: one implicit transaction on one server.
 	_, err := db.Exec("delete from items; insert into items values (1, 'a'); insert into items values (2, 'b')")
 	_, fails := db.Exec("insert into items values (3, 'c'); select 1/0; insert into items values (4, 'd')")
-	if err := errors.Join(err, wantCode(fails, "22012")); err != nil {
+	if err := errors.Join(err, check.Code(fails, "22012")); err != nil {
 		return err
 	}
 	rows, err := db.Query("insert into items values (5, 'e'); select n from items order by n; select s from items where n = 5")
@@ -210,7 +203,7 @@ func copies(db *sql.DB) error {
 	if err := into(0, 10_000); err != nil {
 		return err
 	}
-	return errors.Join(wantCode(into(5_000, 10_000), "23505"), want(db, 10_000, "select count(*) from (select from items for share) all_of_them"))
+	return errors.Join(check.Code(into(5_000, 10_000), "23505"), want(db, 10_000, "select count(*) from (select from items for share) all_of_them"))
 }
 
 func values(db *sql.DB) error {
@@ -247,7 +240,7 @@ func cancels(db *sql.DB) error {
 		limited, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		_, err := db.ExecContext(limited, "select pg_sleep(30)")
 		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) && wantCode(err, "57014") != nil {
+		if !errors.Is(err, context.DeadlineExceeded) && check.Code(err, "57014") != nil {
 			return fmt.Errorf("got %w", err)
 		}
 		if err := want(db, 1, "select 1"); err != nil {
