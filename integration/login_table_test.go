@@ -168,9 +168,6 @@ func (l *loginTables) site(t *testing.T, c combination) *site {
 		return s
 	}
 	s := newSite(name, l.servers)
-	for slices.ContainsFunc(slices.Collect(maps.Values(l.sites)), func(other *site) bool { return other.addr == s.addr }) {
-		s = newSite(name, l.servers) // nobody listens there yet, so that the same address is found twice
-	}
 	s.config.Credentials = &cluster.CredentialsConfig{User: l.servers.Superuser(), Password: l.servers.Password()}
 	s.config.Auth = l.auth(t, name, c)
 	s.config.ServerTLS = &cluster.ServerTLSConfig{Mode: "require", ChannelBinding: "prefer"}

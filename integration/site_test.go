@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,13 +58,36 @@ func startCaddy(dir string) (*caddyHost, error) {
 	return &caddyHost{dir: dir, admin: admin, sites: make(map[string]*site), grace: 2 * time.Second}, err
 }
 
-// freeAddress returns an address on the loopback interface that nobody listens on.
+// ports are the ports that were given out. Caddy listens on them by and by, so that the kernel's own choice would not do: it may
+// give the same port to another server of the tests meanwhile, or to a connection.
+var ports = struct {
+	sync.Mutex
+	last int
+}{last: firstPort + os.Getpid()%(lastPort-firstPort)}
+
+// The kernel chooses none of these by itself on Linux, where it begins with 32768, nor elsewhere.
+const (
+	firstPort = 20000
+	lastPort  = 32767
+)
+
+// freeAddress returns an address on the loopback interface that nobody listens on, another one each time.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	ports.Lock()
+	defer ports.Unlock()
+	var failed error
+	for range lastPort - firstPort {
+		if ports.last++; ports.last > lastPort {
+			ports.last = firstPort
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.last))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return addr, l.Close()
+		}
+		failed = err
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("no port is free: %w", failed)
 }
 
 // newSite makes a site of all servers of a cluster, with the defaults of every option but those that keep tests short.
