@@ -264,6 +264,9 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 
 func (k *Keeper) logger() *zap.Logger { return k.c.Logger().Named("catalog") }
 
+// Behind tells that a change of the schema is known of which the facts do not know yet. It costs two atomic loads.
+func (k *Keeper) Behind() bool { return k.behind() }
+
 // behind tells that a change is known of which the facts do not have.
 func (k *Keeper) behind() bool {
 	f := k.facts.Load()

@@ -82,6 +82,7 @@ WITH mine AS MATERIALIZED (
     SELECT node, polwithcheck::text FROM policies
     UNION ALL
     SELECT 'w' || adrelid, adbin::text FROM pg_attrdef
+    WHERE adbin::text NOT LIKE '%:funcid ' || 'pg_catalog.nextval(regclass)'::regprocedure::oid || ' %' -- a serial: most are
     UNION ALL
     SELECT CASE WHEN contypid <> 0 THEN 't' || contypid ELSE 'w' || conrelid END, conbin::text FROM pg_constraint
     WHERE contype = 'c' AND oid >= 16384

@@ -166,8 +166,11 @@ func (s *Session) noteBound(name []byte) {
 	if stmt == nil || slices.Contains(s.batch.classes, stmt.class) {
 		return
 	}
-	if c := stmt.class; c.Pins() != 0 || c.Effects&(pgsql.Settings|pgsql.Discard) != 0 {
-		s.batch.classes = append(s.batch.classes, c)
+	if s.schema.counts(stmt.class) {
+		s.batch.classes = append(s.batch.classes, stmt.class)
+	}
+	if stmt.class.Effects&pgsql.Settings != 0 {
+		s.tx.shifted = true // for what is parsed behind it
 	}
 }
 

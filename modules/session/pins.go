@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,7 +40,7 @@ func (s *Session) unpin() {
 	if s.pins != 0 && !s.whole {
 		s.pinned().add(-1)
 	}
-	s.pins, s.pinsBefore, s.pinDoubt = 0, 0, false
+	s.pins, s.pinsBefore, s.pinDoubt, s.textRan = 0, 0, false, false
 }
 
 // mayPin refuses a statement outside a transaction that would pin one connection more than max_pinned allows: the rest of the pool is
@@ -57,30 +58,36 @@ func (s *Session) mayPin() error {
 }
 
 // pinsOf is what a statement may leave on the server connection that holds it to the session: what its wording says, and what the
-// catalog says of the code that it runs. [pgsql.Unknown] among it means that the server is asked afterwards.
-func (s *Session) pinsOf(class *pgsql.Class) pgsql.Effects {
-	pins := class.Pins()
-	settings, state := class.Code.Traces&pgsql.SetsSettings != 0, class.Code.Traces&^pgsql.SetsSettings != 0
-	switch {
-	case class.Do:
-	case class.Call || len(class.Unproven) > 0:
-		facts := s.facts()
-		if facts == catalog.Wording || facts == nil && !class.Call {
-			return pins // of functions nobody knows it, and most do nothing of the sort
-		}
-		left := facts.Leaves(class)
-		settings, state = left&pgsql.SetsSettings != 0, left&^pgsql.SetsSettings != 0
-	default:
-		return pins
+// catalog says of the code that it reaches. [pgsql.Unknown] among it means that the server is asked afterwards; textRan, that it is
+// asked for settings too.
+func (s *Session) pinsOf(class *pgsql.Class) (pins pgsql.Effects, textRan bool) {
+	facts, pins := s.facts(), class.Pins()
+	if class.Call && (facts == nil || facts == catalog.Wording) {
+		return pins, false
 	}
 	if class.Do || class.Call {
 		pins &^= pgsql.Unknown | pgsql.Settings
 	}
-	if settings {
+	left := facts.Leaves(class)
+	if left&pgsql.SetsSettings != 0 {
 		pins |= pgsql.Settings
 	}
-	if state {
+	// What fires after a change of the schema the facts do not know.
+	textRan = left&pgsql.RunsText != 0 || s.schema.changes && class.Effects&firesCode&^pgsql.DDL != 0
+	if left&pgsql.HoldsState != 0 || textRan {
 		pins |= pgsql.Unknown
+	}
+	if left&pgsql.Loads != 0 {
+		pins |= pgsql.Load
+	}
+	return pins, textRan
+}
+
+// surePins are those of pinsOf that a statement leaves if it succeeds: what code may hold only an answer of the server tells.
+func (s *Session) surePins(class *pgsql.Class) pgsql.Effects {
+	pins, _ := s.pinsOf(class)
+	if class.Pins()&pgsql.Unknown == 0 || class.Do || class.Call {
+		pins &^= pgsql.Unknown
 	}
 	return pins
 }
@@ -91,7 +98,10 @@ const doubtful = pgsql.AdvisoryLock | pgsql.Discard | pgsql.DDL | pgsql.Unknown 
 
 // notePins remembers what the statements of this turn left on the server connection.
 func (s *Session) notePins(class *pgsql.Class) {
-	pins := s.pinsOf(class) | s.bound
+	pins, textRan := s.pinsOf(class)
+	pins |= s.bound
+	s.textRan = s.textRan || textRan
+	s.sequences = s.sequences || class.Effects&pgsql.Sequence != 0
 	if s.sequences && s.wrote && !s.whole {
 		pins |= pgsql.Sequence // what it drew belongs to this connection
 	}
@@ -113,11 +123,16 @@ func (s *Session) notePins(class *pgsql.Class) {
 	}
 	s.bound = 0
 	if !s.turn.completed {
-		// A failed statement leaves nothing, except locks taken before it failed and what we do not understand.
+		// A failed statement leaves nothing, except what it drew from sequences, locks taken before it failed and what we do not
+		// understand.
 		if s.turn.failed == "" {
 			return
 		}
-		pins &= pgsql.AdvisoryLock | pgsql.Unknown
+		if pins&pgsql.Load != 0 && s.pins == 0 && !s.whole {
+			s.lease.taint("loaded") // perhaps: it does not end with an error
+			pins &^= pgsql.Load
+		}
+		pins &= pgsql.AdvisoryLock | pgsql.Unknown | pgsql.Load | pgsql.Sequence
 	}
 	if s.whole {
 		s.pins |= pins // nothing is left of them when the connection is cleaned
@@ -132,14 +147,18 @@ func (s *Session) notePins(class *pgsql.Class) {
 	s.pins |= pins
 }
 
-// pinsEnded follows the end of a transaction: one that was rolled back has undone what it made, and changed no settings.
+// pinsEnded follows the end of a transaction: one that was rolled back has undone what it made, and changed no settings. What was drawn
+// from sequences stays.
 func (s *Session) pinsEnded() {
 	if s.pins == 0 || s.whole {
 		return
 	}
 	if s.turn.rolled || s.turn.failed != "" || s.segmentLost {
 		s.pinDoubt = true
-		s.pins &^= (pgsql.Settings | pgsql.Sequence) &^ s.pinsBefore
+		if s.pins &^= pgsql.Settings &^ s.pinsBefore; s.pins == 0 {
+			s.pins = pgsql.Settings // it is counted
+			s.unpin()
+		}
 	}
 	s.pinsBefore = s.pins
 }
@@ -157,9 +176,58 @@ const pinsSQL = `SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0
  EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),
  EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)`
 
+// changedSQL is one more question: which settings have been changed and not set back, whoever did. Custom settings that nobody has
+// declared are not among them. The user's name follows.
+const changedSQL = `, (SELECT pg_catalog.string_agg(name, ',') FROM (SELECT name FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'
+ UNION ALL SELECT 'role' WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'
+ UNION ALL SELECT 'session_authorization' WHERE session_user OPERATOR(pg_catalog.<>) `
+
+// questions is what the server is asked when pins are in doubt.
+func (s *Session) questions() string {
+	if !s.textRan {
+		return pinsSQL
+	}
+	return pinsSQL + changedSQL + quoteLiteral(s.identity.User) + ") s)"
+}
+
+// noteChanged remembers the settings that changedSQL has found, and those that were set back: the server is asked what they are. Those
+// that the session may have no right to set on another server connection pin instead.
+func (s *Session) noteChanged(names *string) (pins pgsql.Effects) {
+	doubt := func(name string) {
+		if _, known := s.touched.names[name]; !known {
+			s.touched.add([]pgsql.Setting{{Name: name}})
+		}
+	}
+	if !s.touched.all {
+		for _, p := range s.settings.list {
+			doubt(p.Name)
+		}
+	}
+	if names == nil {
+		return 0
+	}
+	for name := range strings.SplitSeq(strings.ToLower(*names), ",") {
+		_, known := s.touched.names[name]
+		if _, ok := transient[name]; ok || known {
+			continue
+		}
+		if isBuiltin(name) || name == "role" || name == sessionAuthorization {
+			doubt(name)
+		} else {
+			pins = pgsql.Settings
+		}
+	}
+	return pins
+}
+
 // askPins asks the server what pins are left. The client has its answer already.
 func (s *Session) askPins(c *pool.Conn) error {
 	s.pinDoubt = false
+	asked := len(askedPins)
+	sql := s.questions()
+	if s.textRan {
+		s.textRan, asked = false, asked+1
+	}
 	if s.pins == 0 || s.whole {
 		return nil
 	}
@@ -168,7 +236,7 @@ func (s *Session) askPins(c *pool.Conn) error {
 	}
 	rolled := s.turn.rolled
 	s.turn.probed, s.turn.own = nil, nil
-	s.ownQuery(c, pinsSQL, ownProbe)
+	s.ownQuery(c, sql, ownProbe)
 	c.SetStatus(0)
 	err := c.W.Flush()
 	if err != nil {
@@ -183,7 +251,7 @@ func (s *Session) askPins(c *pool.Conn) error {
 		return s.heldLost(lost)
 	case err != nil:
 		return err
-	case s.turn.own != nil || len(s.turn.probed) != len(askedPins):
+	case s.turn.own != nil || len(s.turn.probed) != asked:
 		s.turn.own = nil
 		return nil // they stay
 	}
@@ -192,6 +260,9 @@ func (s *Session) askPins(c *pool.Conn) error {
 		if v := s.turn.probed[i]; v != nil && *v == "t" {
 			left |= pin
 		}
+	}
+	if asked > len(askedPins) {
+		left |= s.noteChanged(s.turn.probed[len(askedPins)])
 	}
 	if s.pins&pgsql.Unknown != 0 {
 		stateOf(c).functionsOf = s.id // what a server does not tell is cleaned before another session comes

@@ -137,23 +137,6 @@ func TestLastvalWorksOnceASessionHasAskedForIt(t *testing.T) {
 	listed(t, a, func(i Info) bool { return len(i.Pins) == 0 && i.Backend == "" })
 }
 
-// What code leaves on a server connection without a word of it reaches nobody else.
-func TestWhatCodeLeavesIsCleanedForTheNextClient(t *testing.T) {
-	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) { c.Pool = &cluster.PoolConfig{Size: 1} })
-	maker := p.connect(t, "")
-	exec(t, maker, "create or replace function leaves_setting() returns void language plpgsql as $$begin perform set_config('leak.tenant', 'acme', false); end$$")
-	exec(t, maker, "create or replace function leaves_more() returns void language plpgsql stable as $$begin perform leaves_setting(); end$$")
-	p.waitCatalog(t)
-	for _, sql := range []string{"do $$begin perform leaves_setting(); end$$", "do $$begin perform leaves_more(); end$$", "/* route: primary */ select leaves_more()"} {
-		a, b := p.connect(t, ""), p.connect(t, "")
-		exec(t, a, sql)
-		listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
-		if got := value[string](t, b, "/* route: primary */ select coalesce(current_setting('leak.tenant', true), '')"); got != "" {
-			t.Errorf("after %s the next client has %q", sql, got)
-		}
-	}
-}
-
 func TestALockTakenByWhatFailedIsFound(t *testing.T) {
 	p := startProxy(t, pg, nil)
 	a, b := p.connect(t, ""), p.connect(t, "")
@@ -183,17 +166,5 @@ func TestASeedIsNobodyElses(t *testing.T) {
 		if got := value[int](t, b, "/* route: primary */ select pg_backend_pid()"); got == pid {
 			t.Fatal("the connection was lent again")
 		}
-	}
-}
-
-func TestALoginIsNotGreetedWithWhatCodeLeft(t *testing.T) {
-	p := startProxy(t, pg, func(c *cluster.Config, _ *Options) { c.Pool = &cluster.PoolConfig{Size: 1} })
-	maker := p.connect(t, "")
-	exec(t, maker, "create or replace function leaves_zone() returns void language plpgsql as $$begin perform set_config('TimeZone', 'Asia/Tokyo', false); end$$")
-	p.waitCatalog(t)
-	exec(t, maker, "do $$begin perform leaves_zone(); end$$")
-	listed(t, maker, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
-	if got := p.connect(t, "lock_timeout=7s").PgConn().ParameterStatus("TimeZone"); got == "Asia/Tokyo" {
-		t.Errorf("a new client is told that its time zone is %s", got)
 	}
 }

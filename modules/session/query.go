@@ -102,9 +102,7 @@ func (s *Session) send(req *request, c *pool.Conn) error {
 	if s.wrote && st.sequencesOf != s.id {
 		st.sequencesOf = 0 // what this session draws is not the other's
 	}
-	if s.callsUnknown(req.class) {
-		st.functionsOf = s.id
-	}
+	s.noteCode(req, st)
 	if !req.simple {
 		return s.sendBatch(req, c)
 	}

@@ -11,6 +11,8 @@ type schema struct {
 	keeper  *catalog.Keeper
 	changes bool         // the transaction may have changed the schema
 	mark    cluster.Mark // when the last one that may have ended; 0: the facts in force know of it
+
+	late *catalog.Facts // what was known when a duplex turn began
 }
 
 // open begins to use the database's facts.
@@ -82,14 +84,46 @@ func (s *Session) mayWrite(class *pgsql.Class) bool {
 	return true
 }
 
-// callsUnknown tells that a statement calls functions that may leave something behind on the server connection.
-func (s *Session) callsUnknown(class *pgsql.Class) bool {
+// callsUnknown tells that a statement reaches code that may leave something behind on the server connection, or that nobody can tell.
+func (s *Session) callsUnknown(class *pgsql.Class, facts *catalog.Facts) bool {
 	if class.Do || class.Call || class.Effects&pgsql.Unknown != 0 || len(class.Unproven) > 0 {
 		return true // also code that only reads may call other code
 	}
-	verdict := s.facts().Judge(class)
-	return verdict != catalog.Reads && verdict != catalog.NotLoaded
+	fires := class.Effects&firesCode != 0
+	switch {
+	case facts == catalog.Wording:
+		return fires
+	case facts == nil || s.schema.changes || s.schema.keeper.Behind():
+		return fires || len(class.Relations)+len(class.Functions) > 0
+	}
+	return facts.Leaves(class) != 0
 }
+
+// firesCode are the effects with which a statement may run code that it does not name: of triggers, rules, defaults and checks.
+const firesCode = pgsql.Write | pgsql.RowLock | pgsql.DDL | pgsql.CopyIn
 
 // notPlain are the effects after which a session's own reads could be missing something on a replica.
 const notPlain = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Unknown
+
+// noteCode remembers on the server connection that a request may leave there what only a cleaning takes away.
+func (s *Session) noteCode(req *request, st *connState) {
+	facts := s.facts()
+	if req.duplex {
+		s.schema.late = facts
+	}
+	if !req.duplex && !s.callsUnknown(req.class, facts) {
+		return
+	}
+	st.functionsOf = s.id
+	if facts.Leaves(req.class)&(pgsql.SetsSettings|pgsql.RunsText) != 0 {
+		s.tx.shifted = true
+	}
+}
+
+// lateEffects are those for which a statement counts that is bound when a duplex turn has begun.
+const lateEffects = pgsql.Settings | pgsql.Discard | pgsql.DDL | pgsql.Savepoint | pgsql.Sequence | pgsql.Unknown
+
+// counts tells whether a statement that is bound when a duplex turn has begun does anything that the session must know of.
+func (sc *schema) counts(class *pgsql.Class) bool {
+	return class.Effects&lateEffects != 0 || class.Pins() != 0 || class.Do || class.Call || sc.late.Leaves(class) != 0
+}

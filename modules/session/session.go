@@ -84,6 +84,7 @@ type Session struct {
 	pins        pgsql.Effects // what holds the lease after the transaction
 	pinsBefore  pgsql.Effects // what did when the transaction began
 	pinDoubt    bool          // something happened that may have ended a pin, or that may have made none
+	textRan     bool          // code ran text that it had put together: settings may have changed
 	bound       pgsql.Effects // what statements that are bound but not executed yet will pin
 	wrote       bool          // this lease may have written
 	mark        cluster.Mark  // when the last turn that may have written ended; 0 none

@@ -107,7 +107,7 @@ func (s *Session) run(req *request) error {
 
 // attempt sends the request on the leased connection and relays the replies.
 func (s *Session) attempt(req *request, fresh bool) error {
-	if fresh && !s.tx.open && !s.whole && s.pinsOf(req.class) != 0 {
+	if fresh && !s.tx.open && !s.whole && s.surePins(req.class) != 0 {
 		if err := s.mayPin(); err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (s *Session) cleanFunctions(c *pool.Conn) {
 	if st.functionsOf == 0 || st.functionsOf == s.id {
 		return
 	}
-	s.ownQuery(c, "SELECT pg_catalog.pg_advisory_unlock_all();UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DISCARD TEMP;DISCARD SEQUENCES", ownSettings)
+	s.ownQuery(c, "SELECT pg_catalog.pg_advisory_unlock_all();UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;DISCARD TEMP;DISCARD SEQUENCES", ownSettings)
 	st.functionsOf, st.sequencesOf, st.settings = 0, s.id, noSettings
 }
 
@@ -222,8 +222,10 @@ func (s *Session) forgetSequences(c *pool.Conn) {
 	if reads && !s.sequences {
 		s.sequences = true
 	}
+	reads = reads || s.request.duplex // nobody knows what comes late
 	begins := s.begin.pending() && !s.request.prepare || s.request.class.Effects&pgsql.TxBegin != 0
-	if !reads && !(begins && s.sequences) {
+	draws := s.sequences && (begins || s.mayWrite(s.request.class)) // it will be asked what it drew
+	if !reads && !draws {
 		return // a session that never asked may see them at its first question inside a transaction that wrote; none later
 	}
 	if st := stateOf(c); st.sequencesOf != s.id {
