@@ -79,14 +79,14 @@ golden: need-cc ## Rewrite the golden files and the generated pages
 	$(GOTEST) . ./modules/postgres ./modules/demo -run 'Golden|Docs' -update
 
 .PHONY: fuzz
-fuzz: need-cc ## Each fuzz target for FUZZTIME=30s
+fuzz: need-postgresql ## Each fuzz target for FUZZTIME=30s
 	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' caddyfile modules | while IFS=: read -r file name; do \
 		echo "== $${name#func } ($${file%/*})"; \
 		$(GOTEST) -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
 	done
 
 .PHONY: microbench
-microbench: need-cc $(REPORT) ## Go's benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own
+microbench: need-postgresql $(REPORT) ## Go's benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own
 	$(GOTEST) -run Alloc -json ./modules/... | $(REPORT)
 	$(GOTEST) -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./modules/... | grep -v 'no test files'
 

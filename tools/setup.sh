@@ -107,12 +107,21 @@ need_node() {
   lack "Node.js and npm (a driver's test program is in JavaScript)" "Debian and Ubuntu: apt-get install nodejs npm"
 }
 
-have_rust() { command -v cargo >/dev/null && command -v rustc >/dev/null; }
+# rust_wanted is the oldest Rust that the drivers build with, as their workspace says.
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../integration/drivers/rust/Cargo.toml"; }
+
+have_rust() {
+  local version
+  command -v cargo >/dev/null && command -v rustc >/dev/null || return 1
+  version=$(rustc --version 2>/dev/null | cut -d ' ' -f 2) # rustup's rustc fails when there is no toolchain
+  [ -n "$version" ] && printf '%s\n' "$(rust_wanted)" "$version" | sort -V -C
+}
 
 need_rust() {
   if have_rust; then return; fi
-  if can_install && apt_install cargo rustc && have_rust; then return; fi
-  lack "Rust and Cargo (two drivers' test programs are in Rust)" "https://rustup.rs, or Debian and Ubuntu: apt-get install cargo rustc"
+  if ! command -v rustc >/dev/null && can_install && apt_install cargo rustc && have_rust; then return; fi
+  lack "Rust and Cargo $(rust_wanted) or newer (two drivers' test programs are in Rust)" \
+    "https://rustup.rs (rustup update stable); Debian and Ubuntu have it as cargo and rustc, some releases an older one"
 }
 
 need_shellcheck() {
