@@ -44,8 +44,8 @@ type verifiers struct {
 		byUser  map[string]*verified
 		flights map[string]*flight // the latest, which others may join until it has started
 		usual   Usual
-		failing bool   // the last query failed, and the operator was told
-		reset   uint64 // counts the resets: a flight begun before one stores nothing
+		troubles
+		reset uint64 // counts the resets: a flight begun before one stores nothing
 	}
 }
 
@@ -230,22 +230,6 @@ func (c *Cluster) queryVerifier(ctx context.Context, user string, s *Settings, s
 	authQueries(c.name, failed).Inc()
 	c.authWorks(false, failed)
 	return answer{}, errNoServer()
-}
-
-// authWorks tells the operator when auth queries begin to fail, and when that is over:
-// anybody can provoke a query.
-func (c *Cluster) authWorks(works bool, reason error) {
-	v := &c.verifiers
-	v.mu.Lock()
-	news := v.mu.failing == works
-	v.mu.failing = !works
-	v.mu.Unlock()
-	switch {
-	case news && works:
-		c.logger().Info("auth query works again", zap.String("cluster", c.name))
-	case news:
-		c.logger().Error("auth query failed: no client can log in until one works", zap.String("cluster", c.name), zap.Error(reason))
-	}
 }
 
 // askable returns the backends to ask, the primary first.
