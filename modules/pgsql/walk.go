@@ -23,7 +23,7 @@ type walker struct {
 	quoted int
 	// direct are the calls that surely happen exactly once: the target list of a bare SELECT.
 	direct map[*pgquery.FuncCall]bool
-	// about: something of the statement tells about the server. userTable: it names a table of the user.
+	// about: a function of the statement tells about the server. userTable: it names a table of the user.
 	about, userTable bool
 }
 
@@ -315,7 +315,7 @@ func (w *walker) relation(r *pgquery.RangeVar, target bool) {
 		w.userTable = true
 		w.effect(Temp)
 	case aboutRelation:
-		w.about = w.about || w.quoted == 0
+		w.effect(ServerState)
 		if target && name == "pg_settings" { // a rule makes UPDATE pg_settings a set_config
 			w.settingsUnknown()
 		}
