@@ -1,6 +1,9 @@
 package session
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestCopyIsAnsweredAsByOneServer(t *testing.T) {
 	p := startProxy(t, pg, nil)
@@ -23,5 +26,25 @@ func TestCopyIsAnsweredAsByOneServer(t *testing.T) {
 		{"left-over copy messages are ignored", "d 3\nc\nQ select 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) { same(t, p, rows, c.script) })
+	}
+}
+
+// TestACopyWithACloseBehindItIsCompleted: the Close of a shared statement is answered without the server, so nothing disturbs the COPY.
+// The Sync behind it is one that the server ignores all the same.
+func TestACopyWithACloseBehindItIsCompleted(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	table(t, p, p.connect(t, ""), "copy_close", "a int")
+	c := dialPeer(t, p.addr)
+	groups := c.play("P s copy copy_close from stdin\nS\nB - s\nE - 0\nC S s\nS\nd 7\nc \\\nS\nQ select a from copy_close", nil)
+	want := [][]string{
+		{`1 ""`, `Z "I"`}, {`2 ""`, `G "\x00\x00\x01\x00\x00"`}, {`C "COPY 1\x00"`, `3 ""`, `Z "I"`},
+	}
+	for i := range want {
+		if i >= len(groups) || !slices.Equal(groups[i], want[i]) {
+			t.Fatalf("got %q, want %q", groups, want)
+		}
+	}
+	if got := groups[3]; !slices.Contains(got, `C "SELECT 1\x00"`) {
+		t.Errorf("the row was not kept: %q", got)
 	}
 }

@@ -194,8 +194,8 @@ func (q *replies) fed() {
 	}
 }
 
-// dropSyncs removes the Syncs that follow the front: a server in copy-in mode ignores them. It returns whether there were any, and
-// whether the data were all sent before, so that none of that is so.
+// dropSyncs removes the Syncs that follow the front, be it behind what we answer ourselves: a server in copy-in mode ignores them. It
+// returns whether there were any, and whether the data were all sent before, so that none of that is so.
 // See https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
 func (q *replies) dropSyncs() (dropped, fed bool) {
 	q.lock()
@@ -203,9 +203,16 @@ func (q *replies) dropSyncs() (dropped, fed bool) {
 	if q.head < len(q.list) && q.list[q.head].fed {
 		return false, true
 	}
-	for q.head+1 < len(q.list) && q.list[q.head+1].expect == expectSync {
-		q.list = append(q.list[:q.head+1], q.list[q.head+2:]...)
-		dropped = true
+	for i := q.head + 1; i < len(q.list); {
+		switch {
+		case q.list[i].expect == expectSync:
+			q.list = append(q.list[:i], q.list[i+1:]...)
+			dropped = true
+		case q.list[i].action == answer: // the server knows nothing of it
+			i++
+		default:
+			return dropped, false
+		}
 	}
 	return dropped, false
 }
