@@ -16,7 +16,7 @@ DRIVERS := $(VENV)/ready $(addprefix $(BUILT)/,c/ready go/ready java/ready node/
 REPORT  := $(TOOLS)/testreport
 BENCH   := $(TOOLS)/bench
 
-FUZZTIME        ?= 30s
+FUZZTIME        ?= 2m
 BENCHTIME       ?= 1s
 PGBENCH_SECONDS ?= 30
 BENCH_ARGS      ?=
@@ -57,6 +57,10 @@ test-integration: need-postgresql $(DRIVERS) $(REPORT)
 
 .PHONY: race
 race: test ## The same as test: it always runs with the race detector
+
+.PHONY: cases
+cases: need-cc need-postgresql $(REPORT) ## Every statement of the routing cases in every form, half a minute
+	FAIRWAY_CASES=all $(GOTEST) -count=1 -json -run TestCases ./modules/session | $(REPORT)
 
 .PHONY: nocgo
 nocgo: need-postgresql need-java $(REPORT) ## The packages' tests without cgo
