@@ -21,6 +21,11 @@ func (c *Config) Settings(ctx caddy.Context, name string, policy any) (*Settings
 		return nil, fmt.Errorf("cluster %s: %w", name, err)
 	}
 	s.Policy = policy
+	for _, source := range s.Sources {
+		if a, ok := source.(Addressee); ok {
+			a.ForCluster(name)
+		}
+	}
 	return s, nil
 }
 

@@ -29,6 +29,9 @@ type entry struct {
 
 	lag         int64
 	lagging     bool
+	measured    bool         // lag was known once
+	settled     bool         // it was the primary, or fit, once
+	before      string       // incarnation of the last backend of that name, empty: there was none
 	circuit     CircuitState // at the last refresh
 	weightSince Mark         // begin of the slow start; 0: full weight
 
@@ -57,6 +60,8 @@ func (r *run) fold(o outcome) {
 		r.foldDefaults(e, e.facts.defaults, f.defaults)
 	}
 	switch {
+	case !e.known && e.before != "" && e.before != f.incarnation:
+		b.circuit.restarted(s.Breaker.Recovery())
 	case e.known && f.incarnation != e.facts.incarnation:
 		r.c.logger().Info("backend was restarted", zap.String("cluster", r.c.name), zap.String("backend", b.name))
 		b.set.Retire()

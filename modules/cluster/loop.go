@@ -44,6 +44,7 @@ type run struct {
 	roles   roles
 	wal     walTrack
 	alarms  map[string]bool
+	past    map[string]*memory // of backends that have left, by name
 
 	established bool // there was a topology that could serve
 	lastPrimary *Backend
@@ -67,7 +68,7 @@ func (c *Cluster) start() *run {
 		outcomes: make(chan outcome), published: make(chan publication), kicked: make(chan struct{}, 1),
 		stopSources: func() {},
 		sources:     make(map[Source]chan struct{}),
-		entries:     make(map[string]*entry), alarms: make(map[string]bool),
+		entries:     make(map[string]*entry), alarms: make(map[string]bool), past: make(map[string]*memory),
 	}
 	r.apply()
 	r.refresh()
@@ -191,6 +192,9 @@ func (r *run) join() {
 			e = r.enter(w)
 			r.entries[name] = e
 		}
+		if w.Drain && !e.endpoint.Drain {
+			e.backend.set.Retire()
+		}
 		e.endpoint = w
 	}
 }
@@ -212,6 +216,9 @@ func (r *run) enter(w Endpoint) *entry {
 	if r.established {
 		e.weightSince = Now()
 	}
+	e.lagging = w.found // a newcomer must have come as near as one that was too far behind
+	r.recall(e)
+	r.c.metrics.joins.Inc()
 	r.c.logger().Info("backend joined", zap.String("cluster", r.c.name), zap.String("backend", w.Name))
 	r.watch(e)
 	return e
@@ -244,6 +251,8 @@ func (r *run) leave(e *entry) {
 	e.backend.set.Retire()
 	r.c.sampler.forget(e.backend)
 	r.leaving = append(r.leaving, e)
+	r.c.metrics.leaves.Inc()
+	r.remember(e)
 }
 
 // upkeep does what time brings.
@@ -260,6 +269,7 @@ func (r *run) upkeep() {
 		return
 	}
 	r.upkeepAt = now
+	r.forget(now)
 	wall := time.Now()
 	for _, e := range r.entries {
 		e.backend.set.Upkeep(wall)

@@ -20,21 +20,24 @@ func (r *run) member(e *entry, d decision, now Mark) *Member {
 	e.answered = false
 	if e.facts.at.recovery {
 		if lag, ok := r.wal.lag(&e.facts.at); ok {
-			e.lag = lag
+			e.lag, e.measured = lag, true
 		}
-		e.lagging = lagging(e.lagging, e.lag, r.settings)
-	} else {
+		if e.measured {
+			e.lagging = lagging(e.lagging, e.lag, r.settings)
+		}
+	} else if e.known {
 		e.lag, e.lagging = 0, false
 	}
 	failed, total := b.score.errors(now, health.Window)
 	latency := b.score.latency()
 	sit := situation{
 		facts: e.facts, known: e.known, trusted: e.trusted, problem: e.problem,
-		leaving: e.leftAt != 0, lagging: e.lagging,
+		leaving: e.leftAt != 0, lagging: e.lagging && e.measured, drain: e.endpoint.Drain, newcomer: e.newcomer(),
 		degraded: failed > 0 && float64(failed) >= health.DegradedAt*float64(total),
 		circuit:  circuit, systemID: r.roles.systemID, decision: d, primary: primary,
 	}
 	v := sit.judge()
+	e.settled = e.settled || v.fit || v.role == RolePrimary
 	b.primary.Store(v.role == RolePrimary)
 	parts := health.parts(failed, total, latency, circuit)
 	m := &Member{

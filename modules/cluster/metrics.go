@@ -1,6 +1,9 @@
 package cluster
 
 import (
+	"slices"
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -35,6 +38,16 @@ var (
 		Help: "Times another backend became the primary.",
 	}, []string{labelCluster})
 
+	joinsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_postgres_backend_joins_total",
+		Help: "Times a backend was added to the cluster, by the configuration or by a source.",
+	}, []string{labelCluster})
+
+	leavesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_postgres_backend_leaves_total",
+		Help: "Times a backend was removed from the cluster.",
+	}, []string{labelCluster})
+
 	outageSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "caddy_postgres_primary_outage_seconds",
 		Help:    "Time without a primary, until there was one again.",
@@ -61,13 +74,15 @@ func newBackendMetrics(cluster, backend string) *backendMetrics {
 
 // clusterMetrics are the counters of one cluster.
 type clusterMetrics struct {
-	failovers prometheus.Counter
-	outages   prometheus.Observer
+	failovers, joins, leaves prometheus.Counter
+	outages                  prometheus.Observer
 }
 
 func newClusterMetrics(cluster string) *clusterMetrics {
 	return &clusterMetrics{
 		failovers: failoversTotal.WithLabelValues(cluster),
+		joins:     joinsTotal.WithLabelValues(cluster),
+		leaves:    leavesTotal.WithLabelValues(cluster),
 		outages:   outageSeconds.WithLabelValues(cluster),
 	}
 }
@@ -91,8 +106,30 @@ func authQueries(cluster string, err error) prometheus.Counter {
 func (r *Registry) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		transitionsTotal, failuresTotal, probeFailuresTotal, failoversTotal, outageSeconds, authQueriesTotal,
+		joinsTotal, leavesTotal,
 		&gauges{registry: r},
 	}
+}
+
+// sourceCollectors are those of the sources' packages.
+var sourceCollectors struct {
+	sync.Mutex
+	all []prometheus.Collector
+}
+
+// AddCollectors makes the metrics of a source's package known, once, from its init:
+// they are the process's, like those of this package.
+func AddCollectors(collectors ...prometheus.Collector) {
+	sourceCollectors.Lock()
+	defer sourceCollectors.Unlock()
+	sourceCollectors.all = append(sourceCollectors.all, collectors...)
+}
+
+// SourceCollectors returns what [AddCollectors] was given.
+func SourceCollectors() []prometheus.Collector {
+	sourceCollectors.Lock()
+	defer sourceCollectors.Unlock()
+	return slices.Clone(sourceCollectors.all)
 }
 
 // gauges collects what topologies show.

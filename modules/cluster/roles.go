@@ -114,6 +114,8 @@ type situation struct {
 	problem  string
 	leaving  bool
 	lagging  bool
+	drain    bool
+	newcomer bool // found, and does not stream from the primary, or it is not known how far it is
 	degraded bool
 	circuit  CircuitState
 	systemID uint64
@@ -163,6 +165,10 @@ func (s *situation) judge() verdict {
 		v.state, v.reason = StateFailed, "primary on an older timeline: make it a standby of the new primary"
 	case s.facts.timeline == 0 || s.facts.timeline != s.decision.timeline:
 		v.state, v.reason = StateLagging, "on another timeline than the primary"
+	case s.drain:
+		v.state, v.reason = StateDraining, "drained: gets no new reads"
+	case s.newcomer && s.decision.primary != "":
+		v.state, v.reason = StateStarting, "found, but it does not stream from the primary yet"
 	case s.lagging:
 		v.state, v.reason = StateLagging, "too far behind the primary"
 	default:

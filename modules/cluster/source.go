@@ -22,6 +22,12 @@ type Endpoint struct {
 
 	// Priority orders the backends for the policy first: the lowest is taken.
 	Priority int
+
+	// Drain keeps new reads away. What runs on the backend goes on, and a primary
+	// serves as before.
+	Drain bool
+
+	found bool // by a source
 }
 
 // Source is the interface of the guest modules in namespace postgres.sources.
@@ -33,6 +39,14 @@ type Source interface {
 	// again, never twice at once, when the settings that a later claim has
 	// replaced are in force again.
 	Run(ctx context.Context, publish func(endpoints []Endpoint)) error
+}
+
+// Addressee is what a source implements that wants to know for which cluster it
+// looks.
+type Addressee interface {
+	// ForCluster tells the name of the cluster, once, after the source was
+	// provisioned and before it is run.
+	ForCluster(name string)
 }
 
 // sourceRetry is the pause before a source that has returned is run again.
@@ -59,6 +73,9 @@ func (l *lists) restart(n int) {
 
 // set stores the list of source i.
 func (l *lists) set(i int, endpoints []Endpoint) {
+	for k := range endpoints {
+		endpoints[k].found = true
+	}
 	l.current[i] = endpoints
 	if !l.spoken[i] {
 		l.spoken[i] = true

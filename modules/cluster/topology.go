@@ -41,7 +41,7 @@ const (
 	StateFailed                  // circuit open, or refused: another system, an older primary
 	StateRecovering              // circuit half-open: serves a few trial requests
 	StateLagging                 // too far behind the primary, or still on its old timeline
-	StateDraining                // leaving: no new leases
+	StateDraining                // leaving, or drained: no new reads
 	stateCount
 )
 
