@@ -10,5 +10,7 @@ import (
 	_ "github.com/mholt/caddy-l4"
 
 	_ "github.com/fairwaydb/fairway/modules/demo"
+	_ "github.com/fairwaydb/fairway/modules/dns"
+	_ "github.com/fairwaydb/fairway/modules/docker"
 	_ "github.com/fairwaydb/fairway/modules/postgres"
 )

@@ -9,6 +9,10 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
+	_ "github.com/fairwaydb/fairway/modules/dns" // its options and metrics
+	"github.com/fairwaydb/fairway/modules/docker"
 )
 
 // generated compares a page of the documentation with what it should be; -update
@@ -48,7 +52,10 @@ func TestDocsOptions(t *testing.T) {
 		"# The global option `postgres`\n\n"+new(App).Options().Markdown("postgres")+
 		"\n# The handler `postgres <cluster>` in a route of `layer4`\n\n"+
 		"The address of the server is best one of the network `pg`, as in `pg/:6432`: such a listener survives reloads without resetting a connection.\n\n"+
-		new(Handler).Options().Markdown("layer4 › route › postgres"))
+		new(Handler).Options().Markdown("layer4 › route › postgres")+
+		"\n# The global option `docker_discovery`\n\n"+
+		"Where Docker engines are, for the sources `docker` of clusters: see [discovery.md](discovery.md).\n\n"+
+		new(docker.App).Options().Markdown("docker_discovery"))
 }
 
 // described is what a prometheus.Desc says of itself.
@@ -57,7 +64,7 @@ var described = regexp.MustCompile(`fqName: "([^"]+)", help: "(.*?)", (?:unit: "
 func TestDocsMetrics(t *testing.T) {
 	var rows []string
 	seen := make(map[string]bool)
-	for _, c := range collectors {
+	for _, c := range slices.Concat(collectors, cluster.SourceCollectors()) {
 		descs := make(chan *prometheus.Desc)
 		go func() {
 			c.Describe(descs)
@@ -103,16 +110,31 @@ func kind(c prometheus.Collector, name string) string {
 }
 
 // fenced matches an example in a page.
-var fenced = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+var (
+	fenced = regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+	global = regexp.MustCompile("(?s)```caddyfile-global\n(.*?)```")
+)
 
 func TestDocsShowWhatCaddyfilesTake(t *testing.T) {
-	page, err := os.ReadFile("../../docs/tls.md")
+	for _, page := range []string{"tls.md", "discovery.md"} {
+		t.Run(page, func(t *testing.T) { examplesAdapt(t, "../../docs/"+page) })
+	}
+}
+
+// examplesAdapt adapts each example of a page.
+func examplesAdapt(t *testing.T, path string) {
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	examples := fenced.FindAllStringSubmatch(string(page), -1)
 	if len(examples) == 0 {
-		t.Fatal("docs/tls.md has no examples")
+		t.Fatalf("%s has no examples", path)
+	}
+	for _, m := range global.FindAllStringSubmatch(string(page), -1) {
+		if _, err := adapt("{\n" + m[1] + "}\n"); err != nil {
+			t.Errorf("%v\n%s", err, m[1])
+		}
 	}
 	for _, m := range examples {
 		input := "{\npostgres {\ncluster main {\n" + m[1] + "}\n}\n}\n"
