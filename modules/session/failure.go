@@ -26,7 +26,8 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		return nil
 	}
 	if own, _ := s.queue.front(); own.action == drop && s.queue.awaits(ownShape) {
-		s.turn.own = e
+		e.Raw = append([]byte(nil), e.Raw...)
+		s.turn.own, s.turn.harmless = e, s.turn.own == nil
 		s.segmentFailed(c)
 		return nil
 	}

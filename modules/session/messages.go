@@ -129,9 +129,9 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 		return nil
 	}
 	if prev := s.statements.named[string(name)]; prev != nil {
-		// Taken: the server is made to say so, so that the transaction fails there too.
+		// Taken: the server is made to say so, after what else is wrong with the text, so that the transaction fails there too.
 		server := s.know(c, name)
-		c.W.Parse(server, prev.text, prev.types)
+		c.W.Parse(server, string(sql), types)
 		s.queue.push(reply{expect: expectParse, dup: true, stmt: prev})
 		return nil
 	}

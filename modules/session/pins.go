@@ -68,6 +68,9 @@ func (s *Session) pinsOf(class *pgsql.Class) (pins pgsql.Effects, textRan bool) 
 	if class.Do || class.Call {
 		pins &^= pgsql.Unknown | pgsql.Settings
 	}
+	if facts == nil && s.schema.keeper != nil {
+		facts = s.schema.keeper.Facts() // from before the session's own change of the schema: better than none
+	}
 	left := facts.Leaves(class)
 	if left&pgsql.SetsSettings != 0 {
 		pins |= pgsql.Settings

@@ -79,6 +79,15 @@ func (g *generator) one() string {
 	return draw(g.rng, anywhere)
 }
 
+// steady is a statement that may be prepared under a name.
+func (g *generator) steady() string {
+	for {
+		if text := g.one(); steady(text) {
+			return text
+		}
+	}
+}
+
 // step adds one step, now and then with what usually follows.
 func (g *generator) step() {
 	switch at := g.rng.IntN(100); {
@@ -138,11 +147,11 @@ func (g *generator) named() {
 	name := fmt.Sprintf("s%d", 1+g.rng.IntN(3))
 	switch at := g.rng.IntN(10); {
 	case at < 4:
-		g.add(g.extended(name, g.one(), "")...)
+		g.add(g.extended(name, g.steady(), "")...)
 	case at < 7:
 		g.add(fmt.Sprintf(`B - %s\`, name), `E - 0\`, "S")
 	case at < 8:
-		g.add(fmt.Sprintf(`D S %s\`, name), "S")
+		g.add("Q rollback", fmt.Sprintf(`D S %s\`, name), "S") // "a Describe of a prepared statement in a failed transaction …"
 	case at < 9:
 		g.add(fmt.Sprintf(`C S %s\`, name), "S")
 	default:
@@ -166,7 +175,7 @@ func (g *generator) pipeline() {
 			lines = append(lines, fmt.Sprintf(`B - %s\`, name), `D P -\`, `E - 0\`)
 		case at < 5:
 			name := fmt.Sprintf("s%d", 1+g.rng.IntN(3))
-			lines = append(lines, fmt.Sprintf(`C S %s\`, name), fmt.Sprintf(`P %s %s\`, name, g.one()), fmt.Sprintf(`B - %s\`, name), `E - 0\`)
+			lines = append(lines, fmt.Sprintf(`C S %s\`, name), fmt.Sprintf(`P %s %s\`, name, g.steady()), fmt.Sprintf(`B - %s\`, name), `E - 0\`)
 		default:
 			lines = append(lines, fmt.Sprintf(`P - %s\`, g.one()), `B - -\`, `E - 0\`)
 		}

@@ -20,6 +20,125 @@ var counterexamples = []struct{ name, script string }{
 			S
 			Q select 1`,
 	},
+	{
+		name: "a name that is taken, and a text that means nothing",
+		script: `client 6:
+			new
+			P s3 select pg_advisory_lock(7001) \
+			B - s3 \
+			E - 0 \
+			S
+			P s3 select count(*) from c6.x \
+			B - s3 \
+			E - 0 \
+			S
+			P s3 select 1 \
+			S`,
+	},
+	{
+		name: "RESET of a setting of the startup packet is reported as such",
+		script: `client 1:
+			new application_name=prog timezone=Europe/Berlin datestyle=German
+			Q reset application_name
+			Q set datestyle = 'SQL, DMY'
+			Q reset datestyle
+			Q select date '2024-02-01'
+			Q set datestyle = 'SQL, DMY'
+			Q begin
+			Q reset datestyle
+			Q select date '2024-02-01'
+			Q rollback
+			Q select date '2024-02-01'
+			Q set client_encoding = 'LATIN1'
+			Q set timezone = 'UTC'
+			Q discard all
+			Q show timezone`,
+	},
+	{
+		name: "what is drawn from a sequence is kept by a session that has asked, rolled back or not",
+		script: `client 2:
+			new
+			Q select lastval()
+			Q insert into c2.w (v) values ('a')
+			Q select lastval()
+			Q begin
+			Q select nextval('c2.s')
+			Q rollback
+			Q select currval('c2.s')
+			Q select nextval('c2.s'), 1 / 0
+			Q select currval('c2.s')
+			client 3:
+			new
+			Q select nextval('c3.s')
+			Q select count(*) from c3.t
+			client 4:
+			new
+			Q select lastval()
+			Q select nextval('c4.s')
+			Q select lastval()
+			client 5:
+			new
+			Q select lastval()
+			Q select nextval('c5.s')
+			Q select lastval()`,
+	},
+	{
+		name: "a rolled back setting of a function pins nothing",
+		script: `client 0:
+			new
+			Q begin; select prop_set('a'); rollback
+			Q begin; select prop_set('a'); rollback
+			Q begin; select prop_set('a'); rollback
+			Q begin; select prop_set('a'); rollback
+			Q select prop_set('b')
+			Q select current_setting('app.x')`,
+	},
+	{
+		name: "a prepared statement whose table has changed or is gone does not end a session that holds its connection",
+		script: `client 7:
+			new
+			Q create temp table tmp (a int)
+			P s4 select * from c7.r \
+			D S s4 \
+			B - s4 \
+			E - 0 \
+			S
+			Q alter table c7.r add column n2 int
+			B - s4 \
+			E - 0 \
+			S
+			Q drop table c7.r
+			B - s4 \
+			E - 0 \
+			S
+			Q select count(*) from tmp`,
+	},
+	{
+		name: "literals are read as the session that wrote them reads them",
+		script: `client 0:
+			new
+			Q set datestyle = 'SQL, DMY'
+			P s1 select '02/03/2024'::date + 1 \
+			S
+			B - s1 \
+			E - 0 \
+			S
+			client 1:
+			new
+			Q set datestyle = 'ISO, MDY'
+			P s1 select '02/03/2024'::date + 1 \
+			S
+			B - s1 \
+			E - 0 \
+			S
+			client 2:
+			new datestyle=ISO,DMY
+			P s1 select '02/03/2024'::date + 1 \
+			S
+			B - s1 \
+			E - 0 \
+			S`,
+	},
 }
 
 // programsOf reads what [script] wrote. Each client's program is one step.

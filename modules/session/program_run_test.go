@@ -108,6 +108,7 @@ func (st *stage) proxy(t *testing.T) *proxy {
 	t.Helper()
 	return startProxy(t, st.servers, func(c *cluster.Config, _ *Options) {
 		c.Pool = &cluster.PoolConfig{Size: programServers, MaxPinned: 1, StatementCache: 4, WaitTimeout: caddy.Duration(patience)}
+		c.Monitor = &cluster.MonitorConfig{Timeout: caddy.Duration(patience), DownAfter: 10} // nothing is ever down, however busy the machine is
 	})
 }
 

@@ -255,6 +255,7 @@ func (a *actor) await() (frames []string) {
 		switch {
 		case typ == pgwire.MsgReadyForQuery:
 			a.owed--
+			sortReports(frames)
 		case typ == pgwire.MsgCopyIn && a.fed == 0:
 			return frames
 		case typ == pgwire.MsgCopyIn:
@@ -266,6 +267,15 @@ func (a *actor) await() (frames []string) {
 		}
 	}
 	return frames
+}
+
+// sortReports sorts the reports of settings before the ReadyForQuery at the end: their order means nothing.
+func sortReports(frames []string) {
+	from := len(frames) - 1
+	for from > 0 && strings.HasPrefix(frames[from-1], "S ") {
+		from--
+	}
+	slices.Sort(frames[from : len(frames)-1])
 }
 
 // sameReply tells whether a message of the server ends what a message of the client asked for.

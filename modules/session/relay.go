@@ -230,6 +230,7 @@ func (s *Session) ready(c *pool.Conn, r reply, expected bool) error {
 	if r.own != ownNone {
 		if next, ok := s.queue.front(); !ok || next.own == ownNone {
 			s.unshield()
+			s.tellChanges(c)
 		}
 	}
 	return nil
@@ -244,6 +245,7 @@ func (s *Session) told(status byte) {
 		s.failTransaction()
 	}
 	if s.turn.refused == nil {
+		s.tellResets()
 		s.w.ReadyForQuery(s.status)
 	}
 }
@@ -303,12 +305,16 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 	if string(name) == "in_hot_standby" {
 		return nil
 	}
-	if told, ok := s.reported.value(string(name)); !s.reported.greeted() || ok && told == string(value) {
-		return nil // or not greeted yet: the greeting tells everything
+	if !s.reported.greeted() {
+		return nil // the greeting tells everything
 	}
-	s.reported.set(string(name), string(value))
-	s.lexical.note(string(name), string(value))
-	s.w.ParameterStatus(string(name), string(value))
+	if r, _ := s.queue.front(); r.own == ownSettings {
+		s.turn.unsaid = true // one query of ours may undo what another does
+		return nil
+	}
+	if !s.wasReset(string(name)) { // else it is told with the end of the turn
+		s.tell(string(name), string(value))
+	}
 	return nil
 }
 

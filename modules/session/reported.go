@@ -1,7 +1,10 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/fairwaydb/fairway/modules/pgwire"
+	"github.com/fairwaydb/fairway/modules/pool"
 	"github.com/fairwaydb/fairway/modules/routing"
 )
 
@@ -55,5 +58,56 @@ func (s *Session) report(shared map[string]string) {
 		if value, ok := s.reported.value(name); ok {
 			s.lexical.note(name, value)
 		}
+	}
+}
+
+// tell passes on what the server reports when the client was told otherwise.
+func (s *Session) tell(name, value string) {
+	if told, ok := s.reported.value(name); ok && told == value {
+		return
+	}
+	s.reported.set(name, value)
+	s.lexical.note(name, value)
+	s.w.ParameterStatus(name, value)
+}
+
+// tellChanges tells what queries of ours have changed, when the last of them has been answered.
+func (s *Session) tellChanges(c *pool.Conn) {
+	if !s.turn.unsaid {
+		return
+	}
+	s.turn.unsaid = false
+	for _, name := range reportedNames {
+		if value := c.Param(name); name != "in_hot_standby" && value != "" {
+			s.tell(name, value)
+		}
+	}
+}
+
+// wasReset tells whether the turn has set a setting back that the startup packet had. It takes a server to its own default, but the
+// session to what it asked for: that is brought to the server by the next turn.
+func (s *Session) wasReset(name string) bool {
+	if s.turn.rolled || s.turn.failed != "" || len(s.startup.list) == 0 {
+		return false
+	}
+	setting := strings.ToLower(name)
+	st, ok := s.touched.names[setting]
+	return (ok && st.Reset || !ok && s.touched.all) && s.startup.has(setting)
+}
+
+// tellResets tells what was set back to a value of the startup packet.
+func (s *Session) tellResets() {
+	if !s.touched.resets() {
+		return
+	}
+	for _, name := range reportedNames {
+		value, ok := s.reported.shared[name]
+		if !ok || !s.wasReset(name) {
+			continue // or this version does not report it
+		}
+		if name == "application_name" { // whose value the shared greeting leaves out
+			value = s.startup.value(name)
+		}
+		s.tell(name, value)
 	}
 }

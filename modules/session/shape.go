@@ -76,7 +76,7 @@ func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
 	case r.own == ownNone:
 		r.stmt.shape = shape
 	case shape != r.stmt.shape:
-		s.turn.own = s.shapeChanged()
+		s.turn.own, s.turn.harmless = s.shapeChanged(), s.turn.own == nil
 	}
 	return nil
 }

@@ -94,7 +94,10 @@ func ownName(session, number uint64) string {
 }
 
 // parseSettings decide the meaning of a text at Parse.
-var parseSettings = [...]string{"search_path", "role", "session_authorization", "standard_conforming_strings"}
+var parseSettings = [...]string{
+	"search_path", "role", "session_authorization", "standard_conforming_strings", "client_encoding", "datestyle", "intervalstyle", "timezone",
+	"timezone_abbreviations", "lc_monetary", "backslash_quote", "array_nulls", "transform_null_equals", "xmloption",
+}
 
 // foreignName makes a client's unknown name safe to send: it can not be one that other sessions share.
 func foreignName(name string) string {

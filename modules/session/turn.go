@@ -43,6 +43,8 @@ type turn struct {
 	rolled    bool          // the last command tag was ROLLBACK
 	committed bool          // a command tag was COMMIT
 	probed    []*string     // the row a probe of ours returned
+	unsaid    bool          // a query of ours changed what servers report
+	harmless  bool          // the own query that failed has changed nothing on the server connection
 	hurry     bool          // a notice or notification came, which a server sends at once
 	torn      bool          // a frame was cut off half-way to the client
 	beganHere bool          // the deferred BEGIN was sent in this turn
@@ -118,7 +120,7 @@ func (s *Session) attempt(req *request, fresh bool) error {
 		return errNoTrial
 	}
 	s.turn.replied, s.turn.latency = false, 0
-	s.turn.refused, s.turn.own, s.turn.illness = nil, nil, nil
+	s.turn.refused, s.turn.own, s.turn.illness, s.turn.harmless = nil, nil, nil, false
 	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed, s.turn.stale = false, "", false, false, false
 	s.turn.fresh = fresh
 	err := s.exchange(req, c)
@@ -257,6 +259,9 @@ func (s *Session) await(c *pool.Conn) error {
 	}
 	if s.turn.own != nil {
 		e := clientError(s.turn.own)
+		if s.turn.harmless {
+			return s.turn.own
+		}
 		s.lease.taint("settings refused")
 		return e
 	}
