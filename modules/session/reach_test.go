@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fairwaydb/fairway/modules/cluster"
 )
 
 // reachSchema is code that leaves something behind, and what reaches it.
@@ -228,6 +230,22 @@ func TestAConnectionWithWhatNothingCleansIsClosed(t *testing.T) {
 		}
 		if err := b.Close(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// With the catalog off nothing follows, and nothing reaches anybody else.
+func TestWithTheCatalogOffWhatTriggersLeaveIsCleaned(t *testing.T) {
+	reachProxy(t)
+	p := startProxy(t, pg, func(c *cluster.Config, o *Options) { onePool(c, o); c.Catalog = "off" })
+	for _, sql := range []string{"insert into reach.sets values (1)", "update reach.temps set a = a", "insert into reach.filled default values"} {
+		a, b := p.connect(t, ""), p.connect(t, "")
+		exec(t, a, sql)
+		listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+		for _, left := range []string{tenantLeft, lockLeft, tempLeft} {
+			if got := value[string](t, b, left); got != "" && got != "0" {
+				t.Errorf("%s: another session sees %q", sql, got)
+			}
 		}
 	}
 }
