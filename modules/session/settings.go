@@ -74,37 +74,54 @@ func (set *settings) with(m map[string]*string) *settings {
 // difference is the SQL that brings a server connection from one set of settings to another; "" when there is nothing to do. safe
 // is false when a change could fail on this server although another one took it (a role, an extension's setting): then the client's
 // statement must not be sent before the answer.
+//
+// Who the session is goes first when it ends and comes last when it begins: what else is in force was set before, by somebody who may
+// have had the right to.
 func difference(from, to *settings) (sql string, safe bool) {
-	safe = true
+	same := func(p pgwire.Param) bool { return from.has(p.Name) && from.value(p.Name) == p.Value }
+	guarded := false // something changes that not everybody may change
+	for _, p := range from.list {
+		guarded = guarded || !to.has(p.Name) && !isIdentity(p.Name) && !isBuiltin(p.Name)
+	}
+	for _, p := range to.list {
+		guarded = guarded || !same(p) && !isIdentity(p.Name) && !isBuiltin(p.Name)
+	}
+	safe = !guarded
 	var b strings.Builder
-	for _, name := range [...]string{"role", "session_authorization"} { // first: what another session set may need its own rights
-		if from.has(name) && !to.has(name) {
+	for _, name := range [...]string{"role", sessionAuthorization} {
+		if from.has(name) && (guarded || !to.has(name)) {
 			b.WriteString("RESET " + name + ";")
 		}
 	}
 	for _, p := range from.list {
-		if !to.has(p.Name) && p.Name != "role" && p.Name != "session_authorization" {
+		if !to.has(p.Name) && !isIdentity(p.Name) {
 			b.WriteString("RESET ")
 			b.WriteString(quoteSettingName(p.Name))
 			b.WriteByte(';')
-			safe = safe && isBuiltin(p.Name)
 		}
 	}
 	sep := "SELECT "
-	// Session authorization decides which roles may be set: it comes first.
-	for pass := range 2 {
-		for _, p := range to.list {
-			if (p.Name == "session_authorization") != (pass == 0) || from.has(p.Name) && from.value(p.Name) == p.Value {
-				continue
-			}
-			b.WriteString(sep)
-			b.WriteString(settingSQL(p.Name, p.Value))
-			sep = ","
-			safe = safe && isBuiltin(p.Name)
+	set := func(p pgwire.Param) {
+		b.WriteString(sep)
+		b.WriteString(settingSQL(p.Name, p.Value))
+		sep = ","
+	}
+	for _, p := range to.list {
+		if !same(p) && !isIdentity(p.Name) {
+			set(p)
+		}
+	}
+	for _, name := range [...]string{sessionAuthorization, "role"} { // the first decides which roles may be set
+		if p := (pgwire.Param{Name: name, Value: to.value(name)}); to.has(name) && (guarded || !same(p)) {
+			set(p)
+			safe = false
 		}
 	}
 	return b.String(), safe
 }
+
+// isIdentity tells whether a setting says who the session is.
+func isIdentity(name string) bool { return name == "role" || name == sessionAuthorization }
 
 // isBuiltin tells whether a value one server has taken can not fail on another: settings any user may change at any time, known to
 // every PostgreSQL since 9.6.
@@ -145,6 +162,8 @@ func quoteSettingName(name string) string {
 type touched struct {
 	names map[string]pgsql.Setting // the last change seen of each name
 	all   bool                     // RESET ALL or DISCARD ALL went through
+	// undone: a ROLLBACK TO may have undone some of them.
+	undone bool
 }
 
 func (t *touched) add(list []pgsql.Setting) {
@@ -186,7 +205,7 @@ func (t *touched) doubt(inForce *settings) {
 
 func (t *touched) clear() {
 	clear(t.names)
-	t.all = false
+	t.all, t.undone = false, false
 }
 
 // sorted returns the names in the order the probe asks for them.
@@ -200,19 +219,35 @@ func (t *touched) sorted() []string {
 }
 
 // probeSQL asks for the current values of names in one row; a setting that does not exist is NULL.
-func probeSQL(names []string) string {
-	var b strings.Builder
-	for i, n := range names {
-		if i == 0 {
-			b.WriteString("SELECT ")
-		} else {
-			b.WriteByte(',')
+func probeSQL(names []string) string { return probe(names, currentSQL) }
+
+// probeUndoneSQL follows changes that may have been undone: a setting that the session has not set in the end, and that it may have no
+// right to set, is NULL too. It must not be set elsewhere.
+func probeUndoneSQL(names []string) string {
+	return probe(names, func(name string) string {
+		if isBuiltin(name) || isIdentity(name) {
+			return currentSQL(name)
 		}
-		b.WriteString("pg_catalog.current_setting(")
-		b.WriteString(quoteLiteral(n))
-		b.WriteString(",true)")
+		return "CASE WHEN NOT EXISTS(SELECT FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name)=" + quoteLiteral(name) +
+			" AND source<>'session') THEN " + currentSQL(name) + " END"
+	})
+}
+
+// probe asks for one value of each name.
+func probe(names []string, value func(name string) string) string {
+	var b strings.Builder
+	sep := "SELECT "
+	for _, n := range names {
+		b.WriteString(sep)
+		b.WriteString(value(n))
+		sep = ","
 	}
 	return b.String()
+}
+
+// currentSQL is the value of a setting, NULL when there is none.
+func currentSQL(name string) string {
+	return "pg_catalog.current_setting(" + quoteLiteral(name) + ",true)"
 }
 
 // startupSettings are the run-time parameters of a startup packet in the order in which a server takes them, names as they were sent:

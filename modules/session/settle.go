@@ -16,7 +16,11 @@ func (s *Session) settle(c *pool.Conn) error {
 	names := s.touched.sorted()
 	if len(names) > 0 {
 		s.turn.probed = nil
-		s.ownQuery(c, probeSQL(names), ownProbe)
+		sql := probeSQL(names)
+		if s.touched.undone || s.turn.rolled {
+			sql = probeUndoneSQL(names)
+		}
+		s.ownQuery(c, sql, ownProbe)
 		c.SetStatus(0)
 		err := c.W.Flush()
 		if err == nil {
@@ -121,6 +125,7 @@ var transient = map[string]struct{}{
 // noteSettings remembers which settings the statements of a request may change.
 func (s *Session) noteSettings(class *pgsql.Class) {
 	s.tx.shifted = s.tx.shifted || class.SettingsUnknown
+	s.touched.undone = s.touched.undone || s.tx.savepoints
 	for i := range class.Settings {
 		if class.Settings[i].Name == "synchronous_commit" {
 			s.asyncCommit = true // perhaps for one transaction only: the marks can not tell
