@@ -84,17 +84,17 @@ func compatibilityRows(t *testing.T) string {
 	return string(text)
 }
 
-// sharesRoles finds files that make what databases share: their runs follow each other.
-var sharesRoles = regexp.MustCompile(`(?im)^create (role|user|group|database)\b`)
+// makesShared finds statements that make what databases share: the runs of their files follow each other.
+var makesShared = regexp.MustCompile(`(?i)^(create (role|user|group|database)|prepare transaction)\b`)
 
 // compareCorpus has one file run in all ways and compares their answers.
 func compareCorpus(t *testing.T, path string, runs []*corpusRun, statements []corpusStatement) {
 	answers := make(map[*corpusRun][]string)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	roles := false
+	inTurn := false
 	for _, s := range statements {
-		roles = roles || sharesRoles.MatchString(s.sql)
+		inTurn = inTurn || makesShared.MatchString(s.sql)
 	}
 	for _, r := range runs {
 		wg.Go(func() {
@@ -112,7 +112,7 @@ func compareCorpus(t *testing.T, path string, runs []*corpusRun, statements []co
 			defer mu.Unlock()
 			answers[r] = said
 		})
-		if roles {
+		if inTurn {
 			wg.Wait()
 		}
 	}
@@ -150,11 +150,11 @@ CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public;`
 
 // run has the statements of a file run on an empty database and returns the answer to each.
 func (r *corpusRun) run(t *testing.T, statements []corpusStatement) ([]string, error) {
-	if err := shared.servers.Primary().ExecIn(t.Context(), r.database, emptyDatabase); err != nil {
-		return nil, err
-	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
+	if err := shared.servers.Primary().ExecIn(ctx, r.database, emptyDatabase); err != nil {
+		return nil, fmt.Errorf("empty the database: %w", err)
+	}
 	user := shared.servers.Superuser()
 	if r.extended {
 		return runExtended(ctx, r.addr, user, r.database, statements)
