@@ -46,6 +46,7 @@ func NewBackend(name, address string) *Backend {
 // newBackend returns a backend of the cluster, not watched yet.
 func (c *Cluster) newBackend(name, address string, changed func(from, to CircuitState)) *Backend {
 	b := &Backend{name: name, address: address, c: c, gone: make(chan struct{})}
+	counted.enter(c.name, name)
 	b.metrics = newBackendMetrics(c.name, name)
 	b.circuit.changed = changed
 	b.set = pool.NewSet(b, b.settings().Pool, pool.MetricsFor(c.name, name))
@@ -58,6 +59,7 @@ func (b *Backend) shut() {
 	b.leaving.Store(true)
 	close(b.gone)
 	b.set.Close()
+	counted.leave(b.c.name, b.name)
 }
 
 // Name returns the name of the backend in its cluster.

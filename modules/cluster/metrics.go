@@ -91,6 +91,17 @@ func transitions(cluster, backend string, from, to CircuitState) prometheus.Coun
 	return transitionsTotal.WithLabelValues(cluster, backend, from.String(), to.String())
 }
 
+// dropSeries ends what is counted of a backend.
+func dropSeries(cluster, backend string) {
+	labels := prometheus.Labels{labelCluster: cluster, labelBackend: backend}
+	transitionsTotal.DeletePartialMatch(labels)
+	failuresTotal.DeletePartialMatch(labels)
+	probeFailuresTotal.DeletePartialMatch(labels)
+	pool.DropSeries(cluster, backend)
+}
+
+func init() { DropSeriesWith(dropSeries) }
+
 func authQueries(cluster string, err error) prometheus.Counter {
 	outcome := "answered"
 	if err != nil {
@@ -171,6 +182,7 @@ func (*gauges) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	counted.sweep()
 	for _, c := range g.registry.Clusters() {
 		t := c.Topology()
 		if len(t.Members) == 0 {

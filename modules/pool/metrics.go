@@ -115,6 +115,17 @@ func MetricsFor(cluster, backend string) *Metrics {
 	return m
 }
 
+// DropSeries ends what is counted of a backend that is gone: no Metrics of its labels may be in use.
+func DropSeries(cluster, backend string) {
+	labels := prometheus.Labels{"cluster": cluster, "backend": backend}
+	openedTotal.DeletePartialMatch(labels)
+	closedTotal.DeletePartialMatch(labels)
+	dialFailuresTotal.DeletePartialMatch(labels)
+	waitSeconds.DeletePartialMatch(labels)
+	waitsTotal.DeletePartialMatch(labels)
+	cancelsTotal.DeletePartialMatch(labels)
+}
+
 func (m *Metrics) opened() {
 	if m != nil {
 		m.openings.Inc()

@@ -93,7 +93,8 @@ func TestDocsMetrics(t *testing.T) {
 		return strings.Compare(strings.ReplaceAll(a, "`", " "), strings.ReplaceAll(b, "`", " "))
 	})
 	generated(t, "metrics.md", "# Metrics\n\n"+
-		"On Caddy's `/metrics`. Made from the collectors (`make docs`). Counters live as long as the process: a reload does not reset them.\n\n"+
+		"On Caddy's `/metrics`. Made from the collectors (`make docs`). Counters live as long as the process: a reload does not reset them. "+
+		"The series of a backend that has left its cluster end an hour after it is gone, or sooner when more than 1000 others have left since: one of its name that comes back before goes on counting.\n\n"+
 		"| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"+strings.Join(rows, ""))
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/routing"
@@ -208,6 +209,21 @@ func (m *clusterMetrics) backend(name string) *backendMetrics {
 	m.backends[name] = b
 	return b
 }
+
+// dropSeries ends what is counted of a backend that is gone.
+func dropSeries(name, backend string) {
+	if m, ok := clusters.Load(name); ok {
+		m := m.(*clusterMetrics)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.backends, backend)
+	}
+	labels := prometheus.Labels{"cluster": name, "backend": backend}
+	statementsTotal.DeletePartialMatch(labels)
+	statementSeconds.DeletePartialMatch(labels)
+}
+
+func init() { cluster.DropSeriesWith(dropSeries) }
 
 func (m *clusterMetrics) route(r routing.Reason) prometheus.Counter { return m.routes[r] }
 
