@@ -227,7 +227,8 @@ func (g *generator) afterwards() step {
 	return last
 }
 
-// portals are executed bit by bit.
+// portals are executed bit by bit. The unnamed portal is never executed in a failed transaction without a Bind in the same segment:
+// when a Query has failed before, a server of version 15 reads memory that it has given back, and goes down with all its sessions.
 var portals = [][]string{
 	{
 		"Q begin", `P - select g, 'r' || g from generate_series(1, 7) g\`, `B p1 -\`, `E p1 2\`, "S", `E p1 [1|2|9]\`, "S",
@@ -241,7 +242,7 @@ var portals = [][]string{
 	{"Q begin", `P - select g from generate_series(1, 5) g\`, `B p1 -\`, `E p1 1\`, "S", "Q fetch 2 from p1", "Q close p1", `E p1 1\`, "S", "Q rollback"},
 	{"Q begin", "Q declare c2 cursor for select g from generate_series(1, 5) g", `D P c2\`, `E c2 2\`, "S", "Q fetch 1 from c2", "Q commit"},
 	{`P - insert into {c}.t values ({20}, 'p'), ({20}, 'q') returning id\`, `B - -\`, `E - 1\`, `E - 1\`, "S"},
-	{`P - select id from {c}.t order by id\`, `B - -\`, `E - 1\`, "S", `E - 1\`, "S"},
+	{"Q rollback", `P - select id from {c}.t order by id\`, `B - -\`, `E - 1\`, "S", `E - 1\`, "S"},
 	{`B p1 s1\`, "S", `E p1 1\`, "S"},
 }
 

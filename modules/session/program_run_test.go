@@ -113,7 +113,7 @@ func (st *stage) proxy(t *testing.T) *proxy {
 }
 
 // patience is how long an answer may take: seven others may hold the connections meanwhile.
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // compare plays each client's program alone and all of them at once through Fairway, and returns the first difference of each client.
 func (st *stage) compare(ctx context.Context, p *proxy, programs []program) (differences []*mismatch, err error) {
@@ -157,7 +157,7 @@ func (st *stage) play(ctx context.Context, addr, database string, programs []pro
 }
 
 // shrinkTime bounds the search for a smaller counterexample.
-const shrinkTime = 90 * time.Second
+const shrinkTime = 2 * time.Minute
 
 // shrink leaves out clients and steps as long as a difference remains. It returns nil when the difference does not come again with
 // new server connections.
