@@ -134,6 +134,24 @@ func (f *Facts) Explain(c *pgsql.Class) (Verdict, string) {
 	if f.all {
 		return Expression, "cast"
 	}
+	return f.leaver(c)
+}
+
+// leaver finds what leaves something behind in the server connection although it only reads. It is not for a standby: the
+// session may be held there, and it may want to write.
+func (f *Facts) leaver(c *pgsql.Class) (Verdict, string) {
+	if name := f.functions.hasOne(c.Functions); name != "" {
+		return Function, name
+	}
+	if name := f.tables.hasOne(c.Relations); name != "" {
+		return Relation, name
+	}
+	if name := f.operations.hasOne(c.Operators); name != "" {
+		return Expression, name
+	}
+	if name := f.casts.hasOne(c.Types); name != "" {
+		return Expression, name
+	}
 	return Reads, ""
 }
 

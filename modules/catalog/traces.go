@@ -66,6 +66,19 @@ func (l leftovers) of(list []string, writes bool) (t pgsql.Traces) {
 	return t
 }
 
+// hasOne returns the first of the list whose reading leaves something behind, "" for none.
+func (l leftovers) hasOne(list []string) string {
+	if len(l) == 0 {
+		return ""
+	}
+	for _, name := range list {
+		if l[name].read != 0 {
+			return name
+		}
+	}
+	return ""
+}
+
 // graph is the code of a database and what it reaches.
 type graph struct {
 	ids   map[string]int32 // of the nodes, by letter and number of the object

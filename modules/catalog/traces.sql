@@ -10,7 +10,7 @@ WITH mine AS MATERIALIZED (
     SELECT oid, nspname FROM pg_namespace
     WHERE nspname <> 'pg_catalog' AND nspname <> 'information_schema' AND nspname !~ '^pg_(toast|temp_|toast_temp_)'
 ), leaving AS MATERIALIZED (
-    SELECT k.bit, p.oid FROM (VALUES ('1', $1::name[]), ('2', $2::name[]), ('3', $3::name[]), ('4', $4::name[])) k(bit, list)
+    SELECT k.bit, p.oid, p.prosrc FROM (VALUES ('1', $1::name[]), ('2', $2::name[]), ('3', $3::name[]), ('4', $4::name[])) k(bit, list)
         JOIN pg_proc p ON p.proname = ANY (k.list)
     WHERE p.pronamespace = 'pg_catalog'::regnamespace
 ), pattern AS MATERIALIZED (
@@ -100,6 +100,7 @@ UNION ALL
 SELECT 'd', a, bit, '', '' FROM direct
 UNION ALL
 SELECT 'n', 'f' || p.oid, CASE WHEN l.lanname IN ('sql', 'plpgsql') OR p.prokind = 'a' THEN ''
+        WHEN l.lanname = 'internal' THEN CASE WHEN p.prosrc IN (SELECT prosrc FROM leaving) THEN 'u' ELSE '' END
         ELSE coalesce((SELECT 'x' || e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
             WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'), 'u') END, n.nspname, p.proname
 FROM pg_proc p JOIN mine n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang

@@ -32,7 +32,8 @@ func TestWhatCodeLeavesBehind(t *testing.T) {
 		"CREATE PROCEDURE public.plain() LANGUAGE plpgsql AS 'BEGIN INSERT INTO t VALUES (1); COMMIT; END'",
 		"CREATE FUNCTION public.dynamic() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SELECT 1'; END$$",
 		"CREATE FUNCTION public.dynamic_set() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE format('SET x.y = %L', 1); END$$",
-		"CREATE FUNCTION public.unread(internal) RETURNS internal LANGUAGE internal AS 'int4_accum'",
+		"CREATE FUNCTION public.unread(text, text, bool) RETURNS text LANGUAGE internal AS 'set_config_by_name'",
+		"CREATE FUNCTION public.alias(int, int) RETURNS int LANGUAGE internal AS 'int4pl'",
 		"CREATE FUNCTION public.wraps() RETURNS text LANGUAGE sql STABLE AS 'SELECT sets()'",
 		"CREATE FUNCTION public.wraps_twice() RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN public.wraps(); END'",
 		`CREATE FUNCTION public."Odd Name"() RETURNS int LANGUAGE sql AS 'SELECT locks()'`,
@@ -86,7 +87,8 @@ func TestWhatCodeLeavesBehind(t *testing.T) {
 		"CALL plain()":                      0,
 		"SELECT dynamic()":                  runs,
 		"SELECT dynamic_set()":              sets | runs,
-		"SELECT unread(NULL)":               unread,
+		"SELECT unread('a.b', 'c', false)":  unread,
+		"SELECT alias(1, 2)":                0,
 		"SELECT similarity('a', 'b')":       0,
 		"SELECT wraps()":                    sets,
 		"SELECT wraps_twice()":              sets,
@@ -138,6 +140,14 @@ func TestWhatCodeLeavesBehind(t *testing.T) {
 	} {
 		if got := facts.Leaves(classifier.Classify([]byte(sql))); got != want {
 			t.Errorf("%s: %b, want %b", sql, got, want)
+		}
+	}
+	for sql, want := range map[string]Verdict{
+		"SELECT wraps_twice()": Function, "SELECT public.alias(1, 2)": Function, "SELECT * FROM v_nested": Relation, "SELECT * FROM secret": Relation,
+		"SELECT reads_triggered()": Function, "SELECT * FROM triggered": Reads, "SELECT compares()": Function, "SELECT 1": Reads,
+	} {
+		if got := facts.Judge(classifier.Classify([]byte(sql))); got != want {
+			t.Errorf("%s: %v, want %v", sql, got, want)
 		}
 	}
 	do := classifier.Classify([]byte("DO $$BEGIN CREATE TEMP TABLE x (a int); PERFORM sets(); END$$"))

@@ -144,6 +144,33 @@ func TestSettingsOfTextThatCodeRunsFollowTheSession(t *testing.T) {
 	}
 }
 
+func TestATriggerOfATemporaryTableLeavesNothing(t *testing.T) {
+	p := reachProxy(t)
+	a, b := p.connect(t, ""), p.connect(t, "")
+	for _, sql := range []string{
+		"create temp table mine (a int)", "create trigger x before insert on mine for each row execute function reach.on_sets()",
+		"insert into mine values (1)", "discard temp",
+	} {
+		exec(t, a, sql, pgx.QueryExecModeSimpleProtocol)
+	}
+	listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+	if got := value[string](t, b, tenantLeft); got != "" {
+		t.Errorf("another session sees %q", got)
+	}
+}
+
+func TestASessionIsNotHeldWhereItCannotWrite(t *testing.T) {
+	p := reachProxy(t)
+	for range 6 {
+		a := p.connect(t, "")
+		exec(t, a, "select reach.wrapped('acme')")
+		exec(t, a, "insert into reach.plain values (1)")
+		if err := a.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestALoginIsNotGreetedWithWhatCodeLeft(t *testing.T) {
 	p := reachProxy(t)
 	a := p.connect(t, "")

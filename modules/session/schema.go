@@ -86,8 +86,8 @@ func (s *Session) mayWrite(class *pgsql.Class) bool {
 
 // callsUnknown tells that a statement reaches code that may leave something behind on the server connection, or that nobody can tell.
 func (s *Session) callsUnknown(class *pgsql.Class, facts *catalog.Facts) bool {
-	if class.Do || class.Call || class.Effects&pgsql.Unknown != 0 || len(class.Unproven) > 0 {
-		return true // also code that only reads may call other code
+	if class.Do || class.Call || class.Effects&(pgsql.Unknown|pgsql.Temp) != 0 || len(class.Unproven) > 0 {
+		return true // also code that only reads may call other code; what is temporary is in no catalog that was read
 	}
 	fires := class.Effects&firesCode != 0
 	switch {
