@@ -37,7 +37,7 @@ type Config struct {
 	PolicyRaw json.RawMessage `json:"policy,omitempty" caddy:"namespace=postgres.policies inline_key=policy"`
 
 	// Consistency is what reads may miss: "session" (never the session's own
-	// writes), "strong" (nothing committed before the read arrived) or "eventual"
+	// writes), "strong" (nothing committed before the read arrived: on the primary) or "eventual"
 	// (what a replica has not got yet). Default: session.
 	Consistency string `json:"consistency,omitempty"`
 

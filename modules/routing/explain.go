@@ -43,7 +43,6 @@ func Explain(c *cluster.Cluster, t *cluster.Topology, r *Request) *Explanation {
 		e.Verdict, e.Name = r.Facts.Explain(r.Class)
 	}
 	policy := policyOf(c)
-	mark, exact := r.since()
 	reads := e.Choice.Member == nil || e.Choice.Member != t.Primary || e.Choice.Reason == ReasonOwnWrite ||
 		e.Choice.Reason == ReasonStrong || e.Choice.Reason == ReasonNoReplica
 	for _, m := range t.Members {
@@ -58,7 +57,9 @@ func Explain(c *cluster.Cluster, t *cluster.Topology, r *Request) *Explanation {
 			candidate.Eligible, candidate.Why = false, m.Reason
 		case !m.Fit:
 			candidate.Eligible, candidate.Why = false, m.State.String()
-		case !m.Backend.CaughtUp(mark, exact) || !m.Backend.Replayed(r.MinLSN):
+		case r.Consistency == cluster.ConsistencyStrong:
+			candidate.Eligible, candidate.Why = false, "consistency is strong"
+		case !r.suits(m.Backend):
 			candidate.Eligible, candidate.Why = false, "it has not replayed what the session must see"
 		}
 		if v, ok := policy.(valuer); ok && m != t.Primary {

@@ -91,9 +91,8 @@ func TestReplicasServeAReadWhenTheyHaveTheSessionsWrites(t *testing.T) {
 	}
 	pickUntil(t, c, r, cluster.RoleReplica, ReasonRead)
 
-	// A session that waits gets strong reads from replicas, too.
-	strong := &Request{Class: plainRead, Consistency: cluster.ConsistencyStrong, Arrived: cluster.Now()}
-	pickUntil(t, c, strong, cluster.RoleReplica, ReasonRead)
+	// Strong reads stay where they are, however far the replicas have come.
+	pickUntil(t, c, &Request{Class: plainRead, Consistency: cluster.ConsistencyStrong}, cluster.RolePrimary, ReasonStrong)
 
 	// A write runs on the primary all the same.
 	pickUntil(t, c, &Request{Class: &pgsql.Class{Effects: pgsql.Write}, Mark: r.Mark}, cluster.RolePrimary, ReasonWrite)

@@ -16,7 +16,7 @@ const (
 	ReasonReadOnlyTx                 // a read only transaction: on a replica
 	ReasonNoReplica                  // a read, but no replica is fit: on the primary
 	ReasonOwnWrite                   // a read, but no replica has the session's own writes or its fairway.min_lsn: on the primary
-	ReasonStrong                     // a read under strong consistency, and no replica is that far: on the primary
+	ReasonStrong                     // a read under strong consistency: on the primary
 	ReasonWrite                      // it writes or changes the schema
 	ReasonRowLock                    // it locks rows, tables or takes a transaction's advisory lock
 	ReasonTransaction                // an explicit transaction that may write

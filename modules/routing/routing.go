@@ -88,16 +88,12 @@ type Request struct {
 	Mark       cluster.Mark
 	ExactFlush bool
 
-	// Consistency is what reads may miss.
+	// Consistency is what reads may miss. Strong ones run on the primary: a replica
+	// may show a commit that the primary does not show yet.
 	Consistency cluster.Consistency
 
 	// MinLSN is the position that reads must have, whatever Consistency says; 0: any.
 	MinLSN cluster.LSN
-
-	// Arrived is when the statement came, for [cluster.ConsistencyStrong]. A
-	// session that is ready to wait for the replicas sets it and asks again; 0
-	// means now, which no replica can have passed.
-	Arrived cluster.Mark
 
 	// ExplicitTx tells that the statement opens or continues an explicit
 	// transaction, ReadOnlyTx that this transaction is read only.
@@ -220,46 +216,41 @@ func one(policy Policy, candidates []*cluster.Member) *cluster.Member {
 // candidates collects in r.Scratch the members a read may run on, and returns how
 // many there are besides their consistency.
 func (r *Request) candidates(t *cluster.Topology) (fit int) {
-	mark, exact := r.since()
 	r.Scratch = r.Scratch[:0]
 	for _, m := range t.Members {
 		if !m.Fit || r.tried(m.Backend) {
 			continue
 		}
 		fit++
-		if m.Backend.CaughtUp(mark, exact) && m.Backend.Replayed(r.MinLSN) {
+		if r.suits(m.Backend) {
 			r.Scratch = append(r.Scratch, m)
 		}
 	}
 	return fit
 }
 
-// since returns the mark a replica must have passed.
-func (r *Request) since() (mark cluster.Mark, exact bool) {
+// suits tells whether a replica has what the request must see.
+func (r *Request) suits(b *cluster.Backend) bool {
 	switch r.Consistency {
-	case cluster.ConsistencyEventual:
-		return 0, false
 	case cluster.ConsistencyStrong:
-		if r.Arrived != 0 {
-			return r.Arrived, false
-		}
-		return cluster.Now(), false
+		return false
 	case cluster.ConsistencySession:
+		if !b.CaughtUp(r.Mark, r.ExactFlush) {
+			return false
+		}
+	case cluster.ConsistencyEventual:
 	}
-	return r.Mark, r.ExactFlush
+	return b.Replayed(r.MinLSN)
 }
 
 // behind asks for a sample that the replicas can catch up with, and returns why
 // they cannot serve now.
 func (r *Request) behind(c demander) Reason {
-	if r.Consistency != cluster.ConsistencyStrong {
-		c.Demand()
-		return ReasonOwnWrite
+	if r.Consistency == cluster.ConsistencyStrong {
+		return ReasonStrong
 	}
-	if r.Arrived != 0 { // else the next read has a later mark, and no sample helps
-		c.Demand()
-	}
-	return ReasonStrong
+	c.Demand()
+	return ReasonOwnWrite
 }
 
 func (r *Request) tried(b *cluster.Backend) bool {

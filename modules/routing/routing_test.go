@@ -143,8 +143,7 @@ func TestPickUnderAMark(t *testing.T) {
 		{"a position that the replica does not have", Request{Class: plainRead, MinLSN: 1}, "p", ReasonOwnWrite, nil, 1},
 		{"eventual: it is asked for all the same", Request{Class: plainRead, MinLSN: 1, Consistency: cluster.ConsistencyEventual}, "p", ReasonOwnWrite, nil, 1},
 		{"a hint lets it refuse what is no read nevertheless", Request{Class: class(pgsql.Write), MinLSN: 1, Hint: TargetReplica}, "r", ReasonRoute, nil, 0},
-		{"strong: nothing known now is recent enough", Request{Class: plainRead, Consistency: cluster.ConsistencyStrong}, "p", ReasonStrong, nil, 0},
-		{"strong: who can wait makes the replicas catch up", Request{Class: plainRead, Arrived: 1, Consistency: cluster.ConsistencyStrong}, "p", ReasonStrong, nil, 1},
+		{"strong: the primary is asked", Request{Class: plainRead, Consistency: cluster.ConsistencyStrong}, "p", ReasonStrong, nil, 0},
 		{"a route to a replica keeps the promise for reads", Request{Class: plainRead, Mark: 1, Route: TargetReplica}, "p", ReasonOwnWrite, nil, 1},
 		{"a route to a replica never sends a write to the primary", Request{Class: class(pgsql.Write), Mark: 1, Route: TargetReplica}, "", ReasonNone, ErrNoReplica, 1},
 	} {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"github.com/fairwaydb/fairway/modules/cluster"
+	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
 	"github.com/fairwaydb/fairway/modules/routing"
@@ -133,7 +134,7 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	if s.pins != 0 || s.segment || s.turn.continues || s.clientSaw() || !s.request.replayable() || s.lease.member.Role == cluster.RolePrimary {
 		return false
 	}
-	if s.opts.Route == routing.TargetReplica && refusesWrites(e.Code) {
+	if s.opts.Route == routing.TargetReplica && refusesWrites(e) {
 		return false // a read-only port: the refusal is the answer
 	}
 	if s.hint(s.request.class) == routing.TargetReplica && !s.request.class.MaybeRead() {
@@ -145,5 +146,6 @@ func (s *Session) refusedHere(e *pgwire.Error) bool {
 	if s.tx.open {
 		return false
 	}
-	return refusesWrites(e.Code) && !s.defaultReadOnly() || isRecoveryConflict(e.Code)
+	own := s.defaultReadOnly() || s.request.class.Effects&pgsql.TxBegin != 0 // the transaction would be read only on the primary too
+	return refusesWrites(e) && !own || isRecoveryConflict(e.Code)
 }

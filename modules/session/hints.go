@@ -1,15 +1,11 @@
 package session
 
 import (
-	"fmt"
 	"math"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
-	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/routing"
 )
 
@@ -128,16 +124,4 @@ func (s *Session) consistency() cluster.Consistency {
 		return w.consistency
 	}
 	return s.cluster.Settings().Consistency
-}
-
-// correct follows a standby's refusal: the primary runs the request, and next time it does so at once.
-func (s *Session) correct(req *request, e *pgwire.Error) {
-	s.labels.retries.correction.Inc()
-	s.forced = true
-	if req.prepare || s.schema.keeper == nil || !s.schema.keeper.Refuse(req.class.Fingerprint) {
-		return
-	}
-	s.logger.Info("a statement taken for a read was refused by a replica and ran on the primary, as it will from now on",
-		zap.String("cluster", s.cluster.Name()), zap.String("database", s.identity.Database),
-		zap.String("fingerprint", fmt.Sprintf("%016x", req.class.Fingerprint)), zap.String("sqlstate", e.Code))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/fairwaydb/fairway/modules/pgwire"
 )
 
-// sqlstate returns the SQLSTATE of an error of the server, "" when it is none.
+// stateIn returns the SQLSTATE of an error of the server, "" when it is none.
 func stateIn(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

@@ -201,11 +201,13 @@ const needsPrimary = pgsql.Write | pgsql.RowLock | pgsql.DDL | pgsql.Temp | pgsq
 	pgsql.HoldCursor | pgsql.SQLPrepare | pgsql.CopyIn | pgsql.Sequence | pgsql.Load | pgsql.Discard | pgsql.ServerState | pgsql.Unknown
 
 func (s *Session) defaultReadOnly() bool {
-	switch s.settings.value("default_transaction_read_only") {
-	case "on", "true", "yes", "1", "t", "y":
-		return true
+	const name = "default_transaction_read_only"
+	value := s.settings.value(name)
+	if value == "" {
+		value = s.had[name] // ALTER ROLE … SET
 	}
-	return false
+	on, ok := parseBool(value)
+	return on && ok
 }
 
 // transaction is what is known of the client's explicit transaction.

@@ -146,6 +146,7 @@ func noParameters(rest []byte) bool {
 func merge(to, c *pgsql.Class) {
 	to.Effects |= c.Effects
 	to.Statements += c.Statements
+	to.Fingerprint = to.Fingerprint*31 + c.Fingerprint // the same pipeline is known again
 	to.Kind = max(to.Kind, c.Kind)
 	to.Functions = append(to.Functions, c.Functions...)
 	to.Unproven = append(to.Unproven, c.Unproven...)

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"strings"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
@@ -58,7 +59,7 @@ func (s *Session) elsewhere(req *request, attempt int) (bool, error) {
 		return true, nil
 	}
 	s.route.Tried = append(s.route.Tried, b)
-	if refusesWrites(e.Code) || req.prepare {
+	if refusesWrites(e) || req.prepare {
 		s.correct(req, e)
 	} else {
 		s.labels.retries.conflict.Inc()
@@ -182,9 +183,16 @@ func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
 		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0
 }
 
-// refusesWrites are the SQLSTATEs by which a standby refuses what only a primary can do.
-func refusesWrites(code string) bool {
-	return code == pgwire.CodeReadOnlyTransaction || code == pgwire.CodeFeatureNotSupported || code == pgwire.CodeObjectNotInPrerequisiteState
+// refusesWrites tells the errors by which a standby refuses what only a primary can do. Some of its own checks are internal errors,
+// whose texts are in no other language: transaction IDs, WAL entries and the like are not to be had "during recovery".
+func refusesWrites(e *pgwire.Error) bool {
+	switch e.Code {
+	case pgwire.CodeReadOnlyTransaction, pgwire.CodeFeatureNotSupported, pgwire.CodeObjectNotInPrerequisiteState:
+		return true
+	case pgwire.CodeInternalError:
+		return strings.HasSuffix(e.Message, "during recovery")
+	}
+	return false
 }
 
 // isRecoveryConflict are the SQLSTATEs of a query cancelled because replay needs what it reads.
