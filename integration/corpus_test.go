@@ -148,6 +148,9 @@ DO $$ DECLARE victim text; BEGIN
 END $$;
 CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public;`
 
+// notifier is how psql names who sent a notification.
+var notifier = regexp.MustCompile(`process with PID \d+`)
+
 // run has the statements of a file run on an empty database and returns the answer to each.
 func (r *corpusRun) run(t *testing.T, statements []corpusStatement) ([]string, error) {
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -182,7 +185,7 @@ func (r *corpusRun) run(t *testing.T, statements []corpusStatement) ([]string, e
 			answers = append(answers, "")
 		case strings.HasPrefix(line, "LOCATION:"), strings.HasPrefix(line, "\\echo "+mark):
 		case len(answers) > 0:
-			answers[len(answers)-1] += line
+			answers[len(answers)-1] += notifier.ReplaceAllString(line, "process")
 		}
 	}
 	return answers, nil
