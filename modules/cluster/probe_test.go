@@ -138,6 +138,7 @@ func TestWhatAProbeReads(t *testing.T) {
 			t.Errorf("row %d: sent at %d, took %v", i, got.at.sentAt, took)
 		}
 		got.at.sentAt = 0
+		want.wal = walSizes{page: 8 << 10, segment: 16 << 20}
 		if got != want {
 			t.Errorf("row %d: %+v, want %+v", i, got, want)
 		}
