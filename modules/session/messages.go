@@ -36,23 +36,7 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 	case pgwire.MsgParse:
 		return s.sendParse(c, body)
 	case pgwire.MsgBind:
-		portal, name, rest, err := pgwire.DecodeBind(body)
-		if err != nil {
-			return fatalFrom(err)
-		}
-		server := s.know(c, name)
-		values := body[rest:]
-		refusal := s.refuseBound(s.statements.lookup(name), values)
-		if refusal != nil {
-			values = unreadable(values)
-		}
-		c.W.Begin(pgwire.MsgBind)
-		c.W.Bytes(portal)
-		c.W.Byte(0)
-		c.W.String(server)
-		c.W.Bytes(values)
-		c.W.End()
-		s.pushBind(portal, name, refusal)
+		return s.sendBind(c, body)
 	case pgwire.MsgDescribe:
 		kind, name, err := pgwire.DecodeTarget(body)
 		if err != nil {
@@ -91,6 +75,28 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		}
 		c.W.Frame(typ, body)
 	}
+	return nil
+}
+
+// sendBind binds the statement that the client's name stands for. Values that settings of ours cannot have make it fail.
+func (s *Session) sendBind(c *pool.Conn, body []byte) error {
+	portal, name, rest, err := pgwire.DecodeBind(body)
+	if err != nil {
+		return fatalFrom(err)
+	}
+	server := s.know(c, name)
+	values := body[rest:]
+	refusal := s.refuseBound(s.statements.lookup(name), values)
+	if refusal != nil {
+		values = unreadable(values)
+	}
+	c.W.Begin(pgwire.MsgBind)
+	c.W.Bytes(portal)
+	c.W.Byte(0)
+	c.W.String(server)
+	c.W.Bytes(values)
+	c.W.End()
+	s.pushBind(portal, name, refusal)
 	return nil
 }
 
