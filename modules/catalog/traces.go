@@ -83,7 +83,9 @@ func (l leftovers) hasOne(list []string) string {
 type graph struct {
 	ids   map[string]int32 // of the nodes, by letter and number of the object
 	nodes []node
-	names map[string][]int32 // nodes by the word that stands for them in bodies
+	names map[string]int32 // the last node of the word that stands for it in bodies, plus 1
+
+	schema string // of the row before: most are the same
 }
 
 // node is one thing that may reach code.
@@ -91,6 +93,7 @@ type node struct {
 	key, schema, name string
 	traces            pgsql.Traces
 	by                []int32 // the nodes that reach it
+	next              int32   // the node before of the same word, plus 1; 0 none
 }
 
 func (g *graph) node(key string) int32 {
@@ -113,7 +116,7 @@ func (g *graph) label(key, schema, name string) int32 {
 	if n := &g.nodes[id]; n.name == "" {
 		n.schema, n.name = schema, name
 		word := firstWord(name)
-		g.names[word] = append(g.names[word], id)
+		n.next, g.names[word] = g.names[word], id+1
 	}
 	if key[0] == 'w' {
 		g.edge(id, g.label("r"+key[1:], schema, name))
@@ -123,7 +126,8 @@ func (g *graph) label(key, schema, name string) int32 {
 
 // loadTraces adds what code leaves behind.
 func (f *Facts) loadTraces(ctx context.Context, q querier) error {
-	g := &graph{ids: make(map[string]int32), names: make(map[string][]int32)}
+	size := (len(f.reads) + len(f.writes)) / 2
+	g := &graph{ids: make(map[string]int32, size), names: make(map[string]int32, size), nodes: make([]node, 0, size)}
 	err := q.Query(ctx, "", tracesSQL, leaving(), func(values [][]byte) error { return g.row(values) })
 	if err != nil {
 		return fmt.Errorf("read what code reaches: %w", err)
@@ -147,7 +151,10 @@ func (g *graph) row(values [][]byte) error {
 	kind, key, b := values[0][0], string(values[1]), values[2]
 	switch kind {
 	case 'n':
-		schema, name := string(values[3]), string(values[4])
+		if string(values[3]) != g.schema {
+			g.schema = string(values[3])
+		}
+		schema, name := g.schema, string(values[4])
 		id := g.label(key, schema, name)
 		switch {
 		case string(b) == "u":
@@ -176,7 +183,9 @@ func (g *graph) body(values [][]byte) error {
 	}
 	var words []int32
 	code := pgsql.ReadCode(values[1], func(word []byte) {
-		words = append(words, g.names[string(word)]...)
+		for at := g.names[string(word)]; at != 0; at = g.nodes[at-1].next {
+			words = append(words, at-1)
+		}
 	})
 	g.nodes[id].traces |= code.Traces
 	for _, to := range words {
@@ -267,22 +276,35 @@ func (f *Facts) keep(g *graph) {
 
 // firstWord returns what [pgsql.ReadCode] makes of the beginning of a name: its first word, or the whole of an operator.
 func firstWord(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' {
-			return r | 0x20
-		}
-		return r
-	}, name)
-	isWord := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r >= 0x80 }
-	from := strings.IndexFunc(name, isWord)
-	if from < 0 {
+	isWord := func(c byte) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c >= 0x80
+	}
+	from := 0
+	for from < len(name) && !isWord(name[from]) {
+		from++
+	}
+	to := from
+	for to < len(name) && isWord(name[to]) {
+		to++
+	}
+	if from == to {
 		return name
 	}
-	name = name[from:]
-	if to := strings.IndexFunc(name, func(r rune) bool { return !isWord(r) }); to > 0 {
-		name = name[:to]
+	return lower(name[from:to])
+}
+
+// lower lowers the letters of ASCII.
+func lower(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= 'A' && r <= 'Z' }) < 0 {
+		return s
 	}
-	return name
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
 }
 
 // Leaves tells what a statement may leave behind in the server connection by the code that it reaches, beyond what its

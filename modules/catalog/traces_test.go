@@ -176,3 +176,11 @@ func TestEventTriggersAndCastsOfBuiltInTypesReachManyStatements(t *testing.T) {
 		}
 	}
 }
+
+func TestTheWordThatStandsForAName(t *testing.T) {
+	for name, want := range map[string]string{"f": "f", "Odd Name": "odd", `"x$y`: "x", "===": "===", "ünder_1": "ünder_1", "ÜNDER": "Ünder"} {
+		if got := firstWord(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
