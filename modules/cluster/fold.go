@@ -60,7 +60,11 @@ func (r *run) fold(o outcome) {
 		r.foldDefaults(e, e.facts.defaults, f.defaults)
 	}
 	switch {
-	case !e.known && e.before != "" && e.before != f.incarnation:
+	case !e.known && e.before == "":
+		// Until a server answers for the first time it was not there yet: a replica that
+		// is being made, mostly. That speaks against nobody.
+		b.circuit.reset(s.Breaker.Recovery())
+	case !e.known && e.before != f.incarnation:
 		b.circuit.restarted(s.Breaker.Recovery())
 	case e.known && f.incarnation != e.facts.incarnation:
 		r.c.logger().Info("backend was restarted", zap.String("cluster", r.c.name), zap.String("backend", b.name))

@@ -42,6 +42,20 @@ func TestAFoundReplicaServesOnceItStreams(t *testing.T) {
 	})
 }
 
+func TestAFoundReplicaThatIsStillBeingMadeServesSoonAfterItsFirstAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, three())
+		b.servers["pg2"].fail(errDown)
+		lists := found(t, b)
+		lists <- []Endpoint{at("pg2", "10.0.0.2:5432")}
+		after(10 * time.Second)
+		b.expect(t, map[string]string{"pg2": "unknown failed"})
+		b.servers["pg2"].fail(nil)
+		after(1100 * time.Millisecond)
+		b.expect(t, map[string]string{"pg2": "replica healthy"})
+	})
+}
+
 func TestAFoundReplicaServesOnceItHasCaughtUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, map[string]*server{"pg1": primaryAt(1, 1<<30), "pg2": replicaAt(1, 1<<30-10<<20)})
