@@ -55,6 +55,10 @@ test-unit: need-postgresql need-java $(REPORT)
 test-integration: need-postgresql $(DRIVERS) $(REPORT)
 	$(INTEGRATION) $(GOTEST) -race -p 1 -timeout 30m -json ./integration/... | $(REPORT)
 
+.PHONY: test-engine
+test-engine: need-postgresql need-docker $(REPORT) ## Discovery with a real Docker engine, started for the test; needs root
+	$(GOTEST) -tags engine -count=1 -timeout 10m -json ./integration/engine | $(REPORT)
+
 .PHONY: race
 race: test ## The same as test: it always runs with the race detector
 
@@ -149,7 +153,7 @@ define xcaddy
 	CGO_ENABLED=$(1) $(TOOLS)/xcaddy build "$$version" --output ./$(2) --with $(MODULE)@v0.0.0=.
 endef
 
-.PHONY: need-go need-cc need-postgresql need-python need-peers need-libpq need-java need-node need-rust
+.PHONY: need-go need-cc need-postgresql need-python need-peers need-libpq need-java need-node need-rust need-docker
 need-go:
 	@tools/setup.sh go git
 need-cc:
@@ -168,6 +172,8 @@ need-node:
 	@tools/setup.sh node
 need-rust:
 	@tools/setup.sh rust
+need-docker:
+	@tools/setup.sh docker
 
 $(TOOLS)/xcaddy: tools/xcaddy/go.mod | need-go
 	go -C tools/xcaddy build -trimpath -o $(abspath $@) github.com/caddyserver/xcaddy/cmd/xcaddy

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Looks for what a make target needs, and installs Debian's package of it where that is possible without a question.
 #
-#   tools/setup.sh go cc git postgresql python shellcheck peers
+#   tools/setup.sh go cc git postgresql python shellcheck peers docker
 #
 # Go, the C compiler and git are left to the user: the script says what is missing and how to get it. The others serve
 # the tests and the demo alone.
@@ -135,9 +135,9 @@ have_peers() {
   command -v pgbouncer >/dev/null && command -v pgpool >/dev/null && command -v haproxy >/dev/null
 }
 
-# install_peers installs what the benchmark compares with, and nothing of it is started: a policy-rc.d that ends with 101
-# forbids packages to start their services (invoke-rc.d(8)). One that is there already is left alone.
-install_peers() {
+# install_quietly installs packages and starts nothing of them: a policy-rc.d that ends with 101 forbids packages to
+# start their services (invoke-rc.d(8)). One that is there already is left alone.
+install_quietly() {
   local policy=/usr/sbin/policy-rc.d mine=
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -145,16 +145,27 @@ install_peers() {
     mine=yes
   fi
   local status=0
-  apt_install pgbouncer pgpool2 haproxy || status=$?
+  apt_install "$@" || status=$?
   if [ -n "$mine" ]; then as_root rm -f "$policy"; fi
   return "$status"
 }
 
 need_peers() {
   if have_peers; then return; fi
-  if can_install && install_peers && have_peers; then return; fi
+  if can_install && install_quietly pgbouncer pgpool2 haproxy && have_peers; then return; fi
   lack "PgBouncer, Pgpool-II and HAProxy (the benchmark compares with them)" \
     "Debian and Ubuntu: apt-get install pgbouncer pgpool2 haproxy, and stop the services they start"
+}
+
+have_docker() {
+  PATH=$PATH:/usr/sbin:/usr/local/sbin
+  command -v dockerd >/dev/null && command -v docker >/dev/null
+}
+
+need_docker() {
+  if have_docker; then return; fi
+  if can_install && install_quietly docker.io && have_docker; then return; fi
+  lack "Docker's engine (a test starts one of its own)" "Debian and Ubuntu: apt-get install docker.io"
 }
 
 need_go() {
@@ -188,6 +199,7 @@ for what in "$@"; do
     rust) need_rust ;;
     shellcheck) need_shellcheck ;;
     peers) need_peers ;;
+    docker) need_docker ;;
     *)
       say "setup.sh: unknown thing to look for: $what"
       exit 2
