@@ -30,8 +30,9 @@ postgresql), and no Docker, and works for every user, root included: the servers
 then run as the user postgres, or nobody. Everything listens on the loopback
 interface only and clients are let in without a password.
 
-Ctrl-C stops everything and removes the directory. A second Ctrl-C does not wait
-for that: the servers die all the same, the directory stays.`,
+Ctrl-C lets clients finish their transactions (for 8 seconds at most), stops
+everything and removes the directory. A second Ctrl-C does not wait for that: the
+servers die all the same, the directory stays.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
 			flags.Int("replicas", 2, "Number of streaming replicas")

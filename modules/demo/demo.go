@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/fairwaydb/fairway/modules/pgtest"
+	"github.com/fairwaydb/fairway/modules/postgres"
 )
 
 // What the demo creates in its servers and its configuration.
@@ -214,8 +215,17 @@ const nothing = `{
 	"logging": {"logs": {"default": {"writer": {"output": "discard"}}}}
 }`
 
-// stopCaddy takes the configuration out.
-func stopCaddy() error { return errors.Join(caddy.Load([]byte(nothing), true), caddy.Stop()) }
+// gracePeriod is how long clients may finish their transactions when the demo ends, as long as Caddy's exit gives them.
+const gracePeriod = 8 * time.Second
+
+// stopCaddy lets the clients finish and takes the configuration out.
+func stopCaddy() error {
+	// What ended the demo is not to end the clients' transactions.
+	ctx, stop := context.WithTimeout(context.Background(), gracePeriod)
+	defer stop()
+	postgres.Drain(ctx)
+	return errors.Join(caddy.Load([]byte(nothing), true), caddy.Stop())
+}
 
 // awaitHealth waits until every cluster of the configuration has a primary, as the admin API tells.
 func (d *demo) awaitHealth(ctx context.Context) error {

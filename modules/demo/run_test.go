@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
@@ -155,6 +157,48 @@ func TestCommandEndsCleanlyOnASignal(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
+	if err := <-ended; err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	nothingLeft(t, temp)
+}
+
+// A client in a transaction ends it; one that is idle hears why it must go.
+func TestCommandLetsItsClientsFinish(t *testing.T) {
+	cmd, out, temp := caddyDemo(t, "--replicas", "0", "--load", "0")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	line := regexp.MustCompile(`psql "host=127\.0\.0\.1 port=(\d+) `)
+	await(t, "the demo says where it is", func() bool { return line.MatchString(out.String()) || len(ended) == 1 })
+	shown := line.FindStringSubmatch(out.String())
+	if shown == nil {
+		t.Fatal(out)
+	}
+	connect := func() *pgconn.PgConn {
+		c, err := pgconn.Connect(t.Context(), "postgres://demo@127.0.0.1:"+shown[1]+"/demo?sslmode=disable")
+		must(t, err)
+		return c
+	}
+	run := func(c *pgconn.PgConn, sql string) error {
+		_, err := c.Exec(t.Context(), sql).ReadAll()
+		return err
+	}
+	idle, busy := connect(), connect()
+	must(t, run(idle, "select 1"))
+	must(t, run(busy, "begin; update items set stock = 7 where id = 1"))
+	must(t, cmd.Process.Signal(syscall.SIGINT))
+	await(t, "the idle client is told to go", func() bool {
+		err := run(idle, "select 1")
+		var e *pgconn.PgError
+		return errors.As(err, &e) && e.Code == "57P01" || err != nil && idle.IsClosed()
+	})
+	for range 3 {
+		must(t, run(busy, "update items set stock = stock + 1 where id = 1"))
+	}
+	must(t, run(busy, "commit"))
 	if err := <-ended; err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -156,6 +156,11 @@ func (a *App) drain() {
 	}
 }
 
+// Drain lets all sessions of the process finish: new clients are refused, idle ones told to go, and those whose transactions
+// have not ended when ctx ends are cut. It returns how many. Caddy's exit does so by itself; a program that stops Caddy in
+// another way and ends then calls it before.
+func Drain(ctx context.Context) (cut int) { return session.Drain(ctx) }
+
 // release takes all claims back. It may be called more than once.
 func (a *App) release() {
 	for name, p := range a.parts {
