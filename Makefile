@@ -83,8 +83,8 @@ drivers: need-postgresql $(DRIVERS) $(REPORT) ## A program for each driver, agai
 	$(INTEGRATION) $(GOTEST) -p 1 -count=1 -timeout 15m -json -run '^TestDriver' ./integration | $(REPORT)
 
 .PHONY: golden
-golden: need-cc ## Rewrite the golden files and the generated pages
-	$(GOTEST) . ./modules/postgres ./modules/demo -run 'Golden|Docs' -update
+golden: need-postgresql ## Rewrite the golden files and the generated pages
+	$(GOTEST) . ./modules/postgres ./modules/demo ./modules/session -run 'Golden|Docs' -update
 
 .PHONY: fuzz
 fuzz: need-postgresql ## Each fuzz target for FUZZTIME=30s

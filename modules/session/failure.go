@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -40,12 +42,8 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		s.turn.refused, s.turn.stale = e, true
 	case s.refusedHere(e):
 		s.turn.refused = e
-	case r.dup && e.Code == pgwire.CodeDuplicatePreparedStatement:
-		e.Raw = nil
-		e.Message = `prepared statement "` + r.stmt.name + `" already exists`
-		s.w.Error(e)
 	default:
-		s.w.Frame(pgwire.MsgError, body)
+		s.w.Frame(pgwire.MsgError, clientNames(r, body))
 	}
 	s.turn.failed = e.Code
 	if cluster.IsFailure(e) {
@@ -57,6 +55,20 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 	}
 	s.segmentFailed(c)
 	return nil
+}
+
+// clientNames gives the statement that an error names the name by which the client knows it.
+func clientNames(r reply, body []byte) []byte {
+	switch {
+	case r.expect == expectQuery || r.expect == expectExecute || !bytes.Contains(body, []byte(sharedPrefix)):
+		return body
+	case r.stmt == nil:
+		return bytes.ReplaceAll(body, []byte(foreignPrefix+sharedPrefix), []byte(sharedPrefix))
+	}
+	if r.stmt.shared != "" {
+		body = bytes.ReplaceAll(body, []byte(r.stmt.shared), []byte(r.stmt.name))
+	}
+	return body
 }
 
 // segmentFailed follows an error in extended messages: the server discards everything up to the next Sync, so what those messages

@@ -19,6 +19,17 @@ type single struct {
 
 // answerBatch answers a batch that needs no server, as answerHere does for a simple Query.
 func (s *Session) answerBatch(req *request) bool {
+	if s.deallocates(req.class) {
+		if one, ok := s.single(req); ok && one.executes == 1 && one.binds == 1 {
+			s.statements.set(one.class.Prepared[0], nil)
+			if one.parses != nil {
+				s.statements.set(one.parses.name, one.parses)
+			}
+			s.labels.local.Inc()
+			s.answerFrames("DEALLOCATE")
+			return true
+		}
+	}
 	if s.lease.held() || !s.tx.failed && !s.begin.pending() && !req.class.TxOnly {
 		return false
 	}

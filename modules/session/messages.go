@@ -138,7 +138,7 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 		// Taken: the server is made to say so, after what else is wrong with the text, so that the transaction fails there too.
 		server := s.know(c, name)
 		c.W.Parse(server, string(sql), types)
-		s.queue.push(reply{expect: expectParse, dup: true, stmt: prev})
+		s.queue.push(reply{expect: expectParse, stmt: prev})
 		return nil
 	}
 	if len(s.statements.named) >= maxStatements {

@@ -133,6 +133,7 @@ func (s *Session) noteClass(class *pgsql.Class) {
 		s.wrote = true
 	}
 	s.schema.note(class)
+	s.tx.shifted = s.tx.shifted || class.Effects&pgsql.DDL != 0 // a text may have other results than the same one elsewhere
 	s.tx.savepoints = s.tx.savepoints || class.Effects&pgsql.Savepoint != 0
 	if class.Effects&(pgsql.Settings|pgsql.Discard) != 0 {
 		s.noteSettings(class)
@@ -163,19 +164,20 @@ func (s *Session) answerHere(req *request) bool {
 // deallocate answers a DEALLOCATE of a statement that the client made by Parse: servers know it by another name, and it is shared.
 // In a failed transaction the server must refuse it.
 func (s *Session) deallocate(class *pgsql.Class) bool {
-	if class.Effects != pgsql.Discard || class.Statements != 1 || len(class.Prepared) != 1 || s.status == 'E' || s.segment {
+	if !s.deallocates(class) {
 		return false
 	}
-	name := class.Prepared[0]
-	if s.statements.named[name] == nil {
-		return false
-	}
-	s.statements.set(name, nil)
+	s.statements.set(class.Prepared[0], nil)
 	s.statements.unnamed = nil
 	s.w.CommandComplete("DEALLOCATE")
 	s.w.ReadyForQuery(s.status)
 	s.labels.local.Inc()
 	return true
+}
+
+func (s *Session) deallocates(class *pgsql.Class) bool {
+	return class.Effects == pgsql.Discard && class.Statements == 1 && len(class.Prepared) == 1 && s.status != 'E' && !s.segment &&
+		s.statements.named[class.Prepared[0]] != nil
 }
 
 // maxBegin bounds the text kept of a transaction that no server knows of, in bytes.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -115,7 +116,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 		return s.notice(c)
 	case pgwire.MsgNotification:
 		s.turn.hurry = true
-		return s.forward(c)
+		return s.notification(c)
 	case pgwire.MsgParameterStatus:
 		return s.parameterStatus(c)
 	case pgwire.MsgCopyIn:
@@ -177,6 +178,24 @@ func (s *Session) notice(c *pool.Conn) error {
 	}
 	s.turn.hurry = true
 	return s.forward(c)
+}
+
+// notification passes a notification on. What the session has sent itself must come from the process that the client was told of.
+func (s *Session) notification(c *pool.Conn) error {
+	if sender, err := c.R.Peek(4); err != nil {
+		return &lostError{err: err}
+	} else if len(sender) < 4 || binary.BigEndian.Uint32(sender) != c.PID() {
+		return s.forward(c)
+	}
+	body, err := c.R.Body()
+	if err != nil {
+		return &lostError{err: err}
+	}
+	s.w.Begin(pgwire.MsgNotification)
+	s.w.Int32(int(s.pid))
+	s.w.Bytes(body[4:])
+	s.w.End()
+	return nil
 }
 
 // row handles a row; nothing is to be learned from those of the client.

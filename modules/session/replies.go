@@ -40,7 +40,6 @@ type reply struct {
 	known   string        // Parse: the shared name the server connection learns; Close: the one it forgets
 	fed     bool          // Execute: the end of the data for its COPY was sent
 	refusal *pgwire.Error // query, Parse, Bind: the server is made to fail, and this is the error
-	dup     bool          // Parse: the server is made to raise 42P05; the message names the client's statement
 }
 
 // ownQuery says which query of ours a dropped reply answers.

@@ -99,10 +99,13 @@ var parseSettings = [...]string{
 	"timezone_abbreviations", "lc_monetary", "backslash_quote", "array_nulls", "transform_null_equals", "xmloption",
 }
 
+// foreignPrefix makes a name one that no statement of ours has.
+const foreignPrefix = "unknown "
+
 // foreignName makes a client's unknown name safe to send: it can not be one that other sessions share.
 func foreignName(name string) string {
 	if strings.HasPrefix(name, sharedPrefix) {
-		return "unknown " + name
+		return foreignPrefix + name
 	}
 	return name
 }

@@ -208,7 +208,7 @@ func (s *Session) listen(c *pool.Conn) error {
 		}
 		switch typ {
 		case pgwire.MsgNotification:
-			err = s.forward(c)
+			err = s.notification(c)
 		case pgwire.MsgNotice:
 			err = s.notice(c)
 		case pgwire.MsgParameterStatus:
