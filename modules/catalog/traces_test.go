@@ -184,3 +184,11 @@ func TestTheWordThatStandsForAName(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkLeaves(b *testing.B) {
+	facts := &Facts{functions: leftovers{"g": {1, 1}}, tables: leftovers{"u": {1, 1}}}
+	class := pgsql.New(pgsql.Options{}).Classify([]byte("UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 1"))
+	for b.Loop() {
+		facts.Leaves(class)
+	}
+}
