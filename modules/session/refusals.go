@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
@@ -49,12 +50,19 @@ const certainWrites = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Notify
 // understands) is the replica's to refuse, and a transaction stays where it is whatever hints say.
 func (s *Session) refuseOnReplica(class *pgsql.Class) *pgwire.Error {
 	if class.Effects&certainWrites == 0 || class.Effects&(pgsql.Unknown|pgsql.SQLPrepare) != 0 || class.Call || class.Do ||
-		s.placed() || s.opts.Route != routing.TargetAuto || s.hint(class) != routing.TargetReplica {
+		s.placed() || s.opts.Route != routing.TargetAuto || s.hint(class) != routing.TargetReplica ||
+		slices.ContainsFunc(class.Functions, standbyHasIt) {
 		return nil
 	}
 	e := pgwire.Errorf(pgwire.CodeReadOnlyTransaction, "cannot run a statement that writes on a replica")
 	e.Hint = "The comment in front of it or the setting fairway.route sends it there: leave that out, or write primary."
 	return e
+}
+
+// standbyHasIt tells of functions that count as writing and that a standby runs all the same: those of its own replication slots, and
+// the export of snapshots.
+func standbyHasIt(function string) bool {
+	return strings.Contains(function, "_slot") || strings.HasSuffix(function, "pg_export_snapshot")
 }
 
 // placed tells that the server connection the session holds was there before the statement: nothing chooses where that runs.

@@ -73,6 +73,17 @@ func TestWhatIsWrongForUsIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
+func TestAHintTakesToAReplicaWhatOnlyCountsAsAWrite(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	for _, mode := range protocols {
+		c := p.connect(t, "")
+		_, err := c.Exec(t.Context(), "/* route: replica */ select pg_drop_replication_slot('nothing_of_that_name')", mode)
+		sqlstate(t, err, pgwire.CodeUndefinedObject)
+		exec(t, c, "/* route: replica */ select pg_wal_replay_resume()", mode)
+		exec(t, c, "/* route: replica */ checkpoint", mode)
+	}
+}
+
 func TestABoundValueThatIsWrongFailsAtItsBind(t *testing.T) {
 	p := startProxy(t, pg, nil)
 	for setting, bad := range map[string]string{"min_lsn": "soon", "route": "where", "consistency": "none"} {
