@@ -79,6 +79,15 @@ func (g *generator) one() string {
 	return draw(g.rng, anywhere)
 }
 
+// piped is a statement for a pipeline: "a prepared statement that DEALLOCATE ALL or DISCARD ALL has taken …".
+func (g *generator) piped() string {
+	for {
+		if text := g.one(); text != "deallocate all" && text != "discard all" {
+			return text
+		}
+	}
+}
+
 // steady is a statement that may be prepared under a name.
 func (g *generator) steady() string {
 	for {
@@ -122,8 +131,10 @@ func (g *generator) step() {
 		g.add(reshape...)
 	case at < 96:
 		g.add("Q select setseed(0.{9})", "Q select random(), random()", "Q select random()")
+	case at < 97:
+		g.readOnly()
 	case at < 98:
-		g.add("Q [commit|rollback]")
+		g.block()
 	default:
 		g.leave()
 	}
@@ -166,7 +177,7 @@ func (g *generator) pipeline() {
 	for range 2 + g.rng.IntN(4) {
 		switch at := g.rng.IntN(10); {
 		case at < 1 && len(lines) > 0:
-			lines = append(lines, `S\`, fmt.Sprintf(`Q %s\`, g.one()))
+			lines = append(lines, `S\`, fmt.Sprintf(`Q %s\`, g.piped()))
 		case at < 3:
 			b := bound[g.rng.IntN(len(bound))]
 			lines = append(lines, fmt.Sprintf(`P - %s\`, b.text), fmt.Sprintf(`B - - %s\`, b.values), `E - 0\`)
@@ -177,7 +188,7 @@ func (g *generator) pipeline() {
 			name := fmt.Sprintf("s%d", 1+g.rng.IntN(3))
 			lines = append(lines, fmt.Sprintf(`C S %s\`, name), fmt.Sprintf(`P %s %s\`, name, g.steady()), fmt.Sprintf(`B - %s\`, name), `E - 0\`)
 		default:
-			lines = append(lines, fmt.Sprintf(`P - %s\`, g.one()), `B - -\`, `E - 0\`)
+			lines = append(lines, fmt.Sprintf(`P - %s\`, g.piped()), `B - -\`, `E - 0\`)
 		}
 		if g.chance(35) {
 			lines = append(lines, `S\`)
@@ -197,6 +208,33 @@ func (g *generator) flushed() {
 		lines = append(lines, fmt.Sprintf(`P - %s\`, g.one()), `B - -\`, `E - 0\`)
 	}
 	g.add(append(lines, "S")...)
+}
+
+// readOnly is a READ ONLY transaction.
+func (g *generator) readOnly() {
+	lines := []string{"Q rollback", "Q [begin read only|start transaction read only|begin isolation level repeatable read read only|begin; set transaction read only]"}
+	if g.chance(25) {
+		lines = []string{"Q rollback", "Q set default_transaction_read_only to on", "Q begin"}
+	}
+	for range 1 + g.rng.IntN(4) {
+		if text := draw(g.rng, reading); g.chance(50) {
+			lines = append(lines, "Q "+text)
+		} else {
+			lines = append(lines, g.extended("-", text, "")...)
+		}
+	}
+	g.add(append(lines, "Q [commit|rollback]", "Q set default_transaction_read_only to off")...)
+}
+
+// block is a transaction with a savepoint; its steps may be left out one by one.
+func (g *generator) block() {
+	g.add("Q begin")
+	for _, mark := range []string{"Q savepoint a", "Q [savepoint b|release a]", "Q rollback to [a|b]", "Q [commit|rollback]"} {
+		for range g.rng.IntN(3) {
+			g.step()
+		}
+		g.add(mark)
+	}
 }
 
 // leave ends the session in one way or another, and begins the next. What is under way when the client is gone is never committed:

@@ -114,6 +114,62 @@ var counterexamples = []struct{ name, script string }{
 			Q select count(*) from tmp`,
 	},
 	{
+		name: "what fails behind a DISCARD ALL in a pipeline does not undo it",
+		script: `client 6:
+			new
+			P s1 select 1 \
+			S
+			Q set application_name to 'app7'
+			P - discard all \
+			B - - \
+			E - 0 \
+			H
+			P - drop table c6.x \
+			S
+			Q select current_setting('application_name')
+			client 5:
+			new timezone=Europe/Berlin
+			Q set timezone to 'UTC'
+			P - discard all \
+			B - - \
+			E - 0 \
+			P - select 1 / 0 \
+			B - - \
+			E - 0 \
+			S
+			Q show timezone`,
+	},
+	{
+		name: "RESET ALL keeps the role also beside a DISCARD",
+		script: `client 0:
+			new
+			Q set session authorization prop_reader
+			P - reset all \
+			B - - \
+			E - 0 \
+			P - discard temp \
+			B - - \
+			E - 0 \
+			S
+			Q select session_user, current_user
+			Q select nextval('c0.s')`,
+	},
+	{
+		name: "a Parse that fails before a Flush fails a transaction that no server knows of",
+		script: `client 0:
+			new
+			Q begin
+			P - select count(*) from nowhere \
+			D S - \
+			H
+			B - - \
+			E - 0 \
+			H
+			S
+			Q select 1
+			Q rollback`,
+	},
+	{
 		name: "literals are read as the session that wrote them reads them",
 		script: `client 0:
 			new

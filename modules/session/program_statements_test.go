@@ -56,8 +56,7 @@ var anywhere = []template{
 	{1, "set names '[UTF8|LATIN1]'"},
 	{2, "set search_path to [{c}|public|{c}, public|prop_other, {c}]"},
 	{1, "set local search_path to [{c}|prop_other]"},
-	{1, "set default_transaction_read_only to [on|off|off]"},
-	{1, "set session characteristics as transaction [read only|read write|read write|isolation level repeatable read|isolation level read committed]"},
+	{1, "set session characteristics as transaction [isolation level repeatable read|isolation level read committed]"},
 	{1, "set [work_mem = 'potato'|nosuch = 1|datestyle = 'potato'|role = 'nobody_there'|timezone = 'Mars/Port'|search_path = ]"},
 	{2, "set [role|local role|session role] [prop_reader|prop_writer]"},
 	{2, "[set role none|reset role|set session authorization default|reset session authorization]"},
@@ -77,11 +76,10 @@ var anywhere = []template{
 	// Transactions.
 	{7, "begin"},
 	{2, "[start transaction|begin work|begin transaction isolation level repeatable read|begin isolation level serializable|begin read write]"},
-	{2, "[begin read only|start transaction read only|begin isolation level repeatable read read only|begin; set transaction read only]"},
 	{8, "[commit|end|commit work]"},
 	{6, "[rollback|abort]"},
 	{1, "[commit|rollback] and chain"},
-	{1, "set transaction [isolation level serializable|isolation level repeatable read|read only|read write]"},
+	{1, "set transaction [isolation level serializable|isolation level repeatable read|read write]"},
 	{4, "savepoint [a|b]"},
 	{4, "rollback to [a|b|savepoint a]"},
 	{2, "release [a|b]"},
@@ -200,12 +198,36 @@ var anywhere = []template{
 	{1, "create [or replace|] view {c}.v as select {9} as n"},
 	{1, "select n from {c}.v"},
 	{1, "create or replace function {c}.f() returns int language sql [stable|volatile|immutable] as 'select {9}'"},
-	{1, "create or replace function {c}.f() returns int language plpgsql as $$ begin insert into prop_rows values ({who}, 1); return {9}; end $$"},
+	{1, "create or replace function {c}.f() returns int language sql as 'insert into public.prop_rows values ({who}, 1) returning v'"},
 	{1, "select {c}.f()"},
 	{1, "create index if not exists ti on {c}.t (v)"},
 	{1, "comment on table {c}.t is 'c{9}'"},
 
 	{1, "discard [plans|sequences]"},
+}
+
+// reading are statements of a READ ONLY transaction, which may run on a replica. Those are left out that only a primary can do: "inside
+// a READ ONLY transaction that runs on a replica …".
+var reading = []template{
+	{3, "select count(*), coalesce(sum(id), 0) from {c}.t"},
+	{2, "select count(*), coalesce(sum(v), 0) from prop_rows where who = {who}"},
+	{1, "select prop_count({who}), prop_twice({9})"},
+	{1, "select * from nowhere"},
+	{1, "select 1 / ({2} - 1)"},
+	{1, "insert into {c}.t values ({20}, 'ro')"},
+	{1, "update {c}.t set v = 'ro'"},
+	{1, "select id from {c}.t order by id for update"},
+	{1, "select nextval('{c}.s')"},
+	{1, "create table {c}.x (a int)"},
+	{1, "set [|local ]work_mem = '{99}kB'"},
+	{1, "set app.x = 'ro{9}'"},
+	{1, "reset app.y"},
+	{1, "show transaction_read_only"},
+	{1, "savepoint a"},
+	{1, "rollback to a"},
+	{1, "declare c1 cursor for select id from {c}.t order by id"},
+	{1, "fetch from c1"},
+	{1, "copy (select id, v from {c}.t order by id) to stdout"},
 }
 
 // resetting are statements that go back to the settings of the startup packet. With such settings they stand alone: compare "RESET name

@@ -284,6 +284,7 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):
 		s.forgetAll(c)
+		s.discarded(c)
 		if s.pins&pgsql.Load != 0 {
 			s.lease.taint("loaded") // LOAD and setseed outlive it
 		}

@@ -87,17 +87,23 @@ func (s *Session) tellChanges(c *pool.Conn) {
 // wasReset tells whether the turn has set a setting back that the startup packet had. It takes a server to its own default, but the
 // session to what it asked for: that is brought to the server by the next turn.
 func (s *Session) wasReset(name string) bool {
-	if s.turn.rolled || s.turn.failed != "" || len(s.startup.list) == 0 {
+	if len(s.startup.list) == 0 {
 		return false
 	}
 	setting := strings.ToLower(name)
 	st, ok := s.touched.names[setting]
+	switch {
+	case s.turn.discarded && !ok:
+		return s.startup.has(setting)
+	case s.turn.rolled || s.turn.failed != "":
+		return false
+	}
 	return (ok && st.Reset || !ok && s.touched.all) && s.startup.has(setting)
 }
 
 // tellResets tells what was set back to a value of the startup packet.
 func (s *Session) tellResets() {
-	if !s.touched.resets() {
+	if !s.touched.resets() && !s.turn.discarded {
 		return
 	}
 	for _, name := range reportedNames {

@@ -139,11 +139,17 @@ func (s *Session) noteSettings(class *pgsql.Class) {
 		if _, ok := transient[class.Settings[i].Name]; !ok && !class.Settings[i].Local {
 			identity := s.identitySettings()
 			s.touched.add(class.Settings[i : i+1])
-			if class.Settings[i].All && class.Effects&pgsql.Discard == 0 {
-				s.touched.add(identity) // RESET ALL leaves them alone
+			if class.Settings[i].All {
+				s.touched.add(identity) // RESET ALL leaves them alone, and DISCARD ALL can be asked
 			}
 		}
 	}
+}
+
+// discarded follows a DISCARD ALL, which is committed at once: no failure of what comes behind it in a pipeline brings settings back.
+func (s *Session) discarded(c *pool.Conn) {
+	s.settings, s.touched.all, s.turn.discarded = s.startup, false, true
+	setApplied(c, noSettings)
 }
 
 // identitySettings are the settings that say who the session is, as far as it has changed them: RESET ALL does not touch them.

@@ -43,6 +43,7 @@ type turn struct {
 	rolled    bool          // the last command tag was ROLLBACK
 	committed bool          // a command tag was COMMIT
 	probed    []*string     // the row a probe of ours returned
+	discarded bool          // a DISCARD ALL completed
 	unsaid    bool          // a query of ours changed what servers report
 	harmless  bool          // the own query that failed has changed nothing on the server connection
 	hurry     bool          // a notice or notification came, which a server sends at once
@@ -336,6 +337,9 @@ func (s *Session) finish(req *request) error {
 // statement.
 func (s *Session) finishPrepare(req *request, c *pool.Conn) error {
 	s.skipping = !req.sync && s.turn.failed != ""
+	if s.skipping && s.tx.open {
+		s.failTransaction()
+	}
 	if s.pins == 0 && c.Status() == 'I' {
 		s.release()
 	}
