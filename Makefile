@@ -19,6 +19,7 @@ BENCH   := $(TOOLS)/bench
 FUZZTIME        ?= 2m
 BENCHTIME       ?= 1s
 PGBENCH_SECONDS ?= 30
+PROGRAMS        ?= 10000
 BENCH_ARGS      ?=
 DEMO_ARGS       ?=
 DEMO            := ./caddy postgres-demo $(DEMO_ARGS)
@@ -92,6 +93,10 @@ fuzz: need-postgresql ## Each fuzz target for FUZZTIME=30s
 		echo "== $${name#func } ($${file%/*})"; \
 		$(GOTEST) -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
 	done
+
+.PHONY: property
+property: need-postgresql ## Random programs of eight clients get what they get alone (PROGRAMS=10000, half an hour; FAIRWAY_SEED=…)
+	FAIRWAY_PROGRAMS=$(PROGRAMS) $(GOTEST) -count=1 -timeout 3h -run '^TestEightClients' -v ./modules/session
 
 .PHONY: microbench
 microbench: need-postgresql $(REPORT) ## Go's benchmarks (BENCHTIME=1s), and the tests that count allocations: the race detector makes some of its own

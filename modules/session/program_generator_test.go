@@ -49,8 +49,8 @@ var startups = []string{
 	"client_encoding=LATIN1", "extra_float_digits=0", "app.x=start", "bytea_output=escape",
 }
 
-// begin begins a session. It writes first: only then a replica has surely what the client's last session wrote, see "A new session may
-// read an older state" of docs/compatibility.md. A session that will ask for currval or lastval does so now: "the first currval or
+// begin begins a session. It writes first: only then a replica has surely what the client's last session wrote, see "what another
+// session committed a moment ago" in docs/compatibility.md. A session that will ask for currval or lastval does so now: "the first currval or
 // lastval of a session outside the transaction that drew the value gives 55000".
 func (g *generator) begin() {
 	g.sessions++

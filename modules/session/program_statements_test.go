@@ -22,8 +22,10 @@ type template struct {
 //   - "RESET name inside a transaction …": see resetting.
 //   - "a custom setting that another client once defined": asked for with coalesce(nullif(current_setting('…', true), ''), 'none').
 //   - "pg_prepared_statements shows …": only those made by SQL are counted.
-//   - "settings that a function changes through a function that it calls, or in a text …": the functions say themselves what they set.
-//   - "session state that the function of a trigger, a rule or a view makes": there are none.
+//   - "custom settings … that code changes by running a text": the functions say themselves what they set.
+//   - "schemas of temporary tables" and "once a session's temporary objects are gone": no statement names pg_temp but to make something.
+//   - "PREPARE and the protocol's Parse do not share their names": one has q1 and q2, the other s1 to s4.
+//   - "the context of an error in a PL/pgSQL function": those that fail are in public.
 //   - "the first currval or lastval of a session …": a session that asks for them begins by asking, see generator.begin.
 //   - "a statement whose table has changed since it was described", inside a transaction: the tables that change are read with count(*),
 //     but for reshape, which runs outside of transactions.
