@@ -215,7 +215,7 @@ func (s *Session) refresh(stmt *statement) {
 func (s *Session) parseUnnamed(c *pool.Conn, sql, types []byte) {
 	stmt := s.statements.unnamed
 	prev := stmt
-	if !stmt.matches(sql, types) || stmt.class != s.classifyExact(sql) {
+	if !stmt.matches(sql, types) || stmt.class != s.replace(sql, s.classifyExact(sql)).class {
 		stmt = s.newStatement(nil, sql, types)
 		s.statements.unnamed = stmt
 	}

@@ -84,6 +84,23 @@ func TestAHintTakesToAReplicaWhatOnlyCountsAsAWrite(t *testing.T) {
 	}
 }
 
+func TestAHintRefusesAWriteThatWasFineBefore(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	c := p.connect(t, "")
+	table(t, p, c, "refused_later", "a int")
+	if _, err := c.Prepare(t.Context(), "hint", "set fairway.route = replica"); err != nil {
+		t.Fatal(err)
+	}
+	const insert = "insert into refused_later values (1)"
+	exec(t, c, insert, pgx.QueryExecModeExec) // the unnamed statement: a Parse of the same text makes it anew
+	exec(t, c, "hint")
+	_, err := c.Exec(t.Context(), insert, pgx.QueryExecModeExec)
+	sqlstate(t, err, pgwire.CodeReadOnlyTransaction)
+	if rows, _ := where(t, p.connect(t, ""), "refused_later"); rows > 1 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
 func TestABoundValueThatIsWrongFailsAtItsBind(t *testing.T) {
 	p := startProxy(t, pg, nil)
 	for setting, bad := range map[string]string{"min_lsn": "soon", "route": "where", "consistency": "none"} {
