@@ -203,3 +203,39 @@ func TestOnlySoManyNamesAreRemembered(t *testing.T) {
 		t.Error("the newest is not among them")
 	}
 }
+
+func TestASilentSourceDoesNotKeepWhatAnotherHasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, three())
+		sources := func() (left, right *fakeSource) {
+			return &fakeSource{lists: make(chan []Endpoint)}, &fakeSource{lists: make(chan []Endpoint)}
+		}
+		left, right := sources()
+		one := b.Claim(b.settingsOf(only("pg1"), func(s *Settings) { s.Sources = []Source{left, right} }))
+		left.lists <- []Endpoint{at("pg2", "10.0.0.2:5432")}
+		right.lists <- []Endpoint{at("pg3", "10.0.0.3:5432")}
+		after(time.Second)
+		left, right = sources()
+		two := b.Claim(b.settingsOf(only("pg1"), func(s *Settings) { s.Sources = []Source{left, right} }))
+		one.Release()
+		after(time.Second)
+		left.lists <- nil // and the right one cannot see its servers
+		after(time.Second)
+		if got := b.members(); got != "pg1=pg1:5432 pg3=10.0.0.3:5432 " {
+			t.Errorf("members are %q", got)
+		}
+		left, _ = sources()
+		three := b.Claim(b.settingsOf(only("pg1"), func(s *Settings) { s.Sources = []Source{left} }))
+		two.Release()
+		after(time.Second)
+		if got := b.members(); got != "pg1=pg1:5432 pg3=10.0.0.3:5432 " {
+			t.Errorf("members are %q with one source less", got)
+		}
+		left.lists <- []Endpoint{at("pg2", "10.0.0.2:5432")}
+		after(time.Second)
+		if got := b.members(); got != "pg1=pg1:5432 pg2=10.0.0.2:5432 " {
+			t.Errorf("members are %q when it has spoken", got)
+		}
+		three.Release()
+	})
+}

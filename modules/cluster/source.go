@@ -53,19 +53,23 @@ type Addressee interface {
 const sourceRetry = 5 * time.Second
 
 // lists are the endpoints that the sources of the settings in force have
-// published. The lists of the settings before are kept until all sources have
-// spoken, so that a reload does not empty the cluster.
+// published. A source that has not spoken yet stands for the one that was in its
+// place before, so that a reload does not empty the cluster; what came from places
+// that are no more is kept until all sources have spoken.
 type lists struct {
-	inherited []Endpoint
-	current   [][]Endpoint
+	inherited []Endpoint   // of places that are no more
+	current   [][]Endpoint // by place
 	spoken    []bool
 	missing   int
 }
 
 // restart begins anew with n sources.
 func (l *lists) restart(n int) {
-	l.inherited = l.all()
+	before := l.current
 	l.current, l.spoken, l.missing = make([][]Endpoint, n), make([]bool, n), n
+	for _, list := range before[min(copy(l.current, before), n):] {
+		l.inherited = append(l.inherited, list...)
+	}
 	if n == 0 {
 		l.inherited = nil
 	}
