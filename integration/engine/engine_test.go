@@ -105,8 +105,10 @@ func (b *bench) docker(args ...string) string {
 // primary runs the primary.
 func (b *bench) primary(name string, extra ...string) {
 	b.t.Helper()
-	args := append([]string{"run", "--detach", "--name", name, "--network", network, "--volume", b.init + ":/docker-entrypoint-initdb.d:ro",
-		"--env", "POSTGRES_HOST_AUTH_METHOD=trust", "--label", "fairway.cluster=main", "--publish", "127.0.0.1::5432"}, extra...)
+	args := append([]string{
+		"run", "--detach", "--name", name, "--network", network, "--volume", b.init + ":/docker-entrypoint-initdb.d:ro",
+		"--env", "POSTGRES_HOST_AUTH_METHOD=trust", "--label", "fairway.cluster=main", "--publish", "127.0.0.1::5432",
+	}, extra...)
 	b.docker(append(args, image, "postgres", "-c", "fsync=off", "-c", "max_wal_senders=10")...)
 }
 

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/client"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/moby/moby/client"
 )
 
 func init() { caddy.RegisterModule(new(App)) }
@@ -135,7 +135,8 @@ func (e *EngineConfig) resolve() (s engineSettings, err error) {
 		to   *time.Duration
 		def  time.Duration
 	}{
-		{"poll_interval", e.PollInterval, &s.poll, defaultPoll}, {"debounce", e.Debounce, &s.debounce, defaultDebounce},
+		{"poll_interval", e.PollInterval, &s.poll, defaultPoll},
+		{"debounce", e.Debounce, &s.debounce, defaultDebounce},
 		{"timeout", e.Timeout, &s.timeout, defaultTimeout},
 	} {
 		switch *f.to = time.Duration(f.from); {

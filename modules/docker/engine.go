@@ -123,7 +123,7 @@ func (e *engine) follow(ctx context.Context, opened func(), tell func(event)) er
 	stream := c.Events(ctx, client.EventsListOptions{Filters: wanted()})
 	defer func() { // the client's goroutine has ended when its channel is closed
 		cancel()
-		for range stream.Err { //nolint:revive // nothing is left to do with them
+		for range stream.Err {
 		}
 	}()
 	select {

@@ -51,8 +51,10 @@ func newFake(t *testing.T) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{t: t, url: "unix://" + socket, version: "1.41", containers: make(map[string]map[string]any),
-		streams: make(map[chan string]bool), asked: make(map[string]int)}
+	f := &fake{
+		t: t, url: "unix://" + socket, version: "1.41", containers: make(map[string]map[string]any),
+		streams: make(map[chan string]bool), asked: make(map[string]int),
+	}
 	f.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: f}}
 	f.http.Start()
 	t.Cleanup(f.stop)

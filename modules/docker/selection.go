@@ -160,6 +160,9 @@ func (s *selection) endpoint(c *container, shared map[string]bool, report func(f
 			report("label %s is %q: write up to %d letters, digits, dots, dashes and underscores; it is left out", labelName, name, maxName)
 			return e, false
 		}
+	} else if !validName(c.name) {
+		report("its name cannot be that of a backend: give it a label %s; it is left out", labelName)
+		return e, false
 	}
 	port := s.port
 	if text, given := c.labels[labelPort]; given {
@@ -170,6 +173,18 @@ func (s *selection) endpoint(c *container, shared map[string]bool, report func(f
 		}
 		port = int(n)
 	}
+	s.shares(c, &e, report)
+	address, trouble := s.address(c, port, shared)
+	if trouble != "" {
+		report("%s; it is left out", trouble)
+		return e, false
+	}
+	e.Address = address
+	return e, true
+}
+
+// shares reads the labels for which a default can stand in.
+func (*selection) shares(c *container, e *cluster.Endpoint, report func(format string, args ...any)) {
 	if text, given := c.labels[labelWeight]; given {
 		w, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(w) || math.IsInf(w, 0) || w <= 0 {
@@ -193,13 +208,6 @@ func (s *selection) endpoint(c *container, shared map[string]bool, report func(f
 		}
 		e.Drain = drain
 	}
-	address, trouble := s.address(c, port, shared)
-	if trouble != "" {
-		report("%s; it is left out", trouble)
-		return e, false
-	}
-	e.Address = address
-	return e, true
 }
 
 // validName tells whether a name can label metrics and stand in a path.

@@ -1,9 +1,13 @@
 package docker
 
 import (
+	"encoding/json"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+
+	api "github.com/moby/moby/api/types/container"
 )
 
 // box is a container of the tests.
@@ -152,4 +156,34 @@ func TestPublishedPortsAreOnTheEnginesMachine(t *testing.T) {
 			t.Errorf("%s: %s, want %s", host, got, want)
 		}
 	}
+}
+
+// FuzzContainers reads what an engine might list: nothing of it may do more than leave a container out.
+func FuzzContainers(f *testing.F) {
+	f.Add(`[{"Id":"a","Names":["/pg1","/x/y"],"Labels":{"fairway.cluster":"main","fairway.port":"1"},"Status":"Up (healthy)"}]`, "db")
+	f.Add(`[{"Id":"a","NetworkSettings":{"Networks":{"db":null,"x":{"IPAddress":"10.0.0.1"}}},"Ports":[{"IP":"::","PrivatePort":5432,"PublicPort":1,"Type":"tcp"}]}]`, "")
+	f.Fuzz(func(t *testing.T, list, network string) {
+		var all []api.Summary
+		if json.Unmarshal([]byte(list), &all) != nil {
+			return
+		}
+		var containers []container
+		for i := range all {
+			containers = append(containers, read(&all[i]))
+		}
+		for _, published := range []bool{false, true} {
+			s := &selection{network: network, port: 5432, published: published, host: "127.0.0.1"}
+			endpoints, _, left := s.choose(containers)
+			if len(endpoints)+left > len(containers) {
+				t.Errorf("%d endpoints and %d left out of %d containers", len(endpoints), left, len(containers))
+			}
+			seen := make(map[string]bool)
+			for _, e := range endpoints {
+				if _, _, err := net.SplitHostPort(e.Address); err != nil || seen[e.Name] || e.Name == "" || e.Weight < 0 {
+					t.Errorf("endpoint %+v, %v", e, err)
+				}
+				seen[e.Name] = true
+			}
+		}
+	})
 }
