@@ -36,6 +36,7 @@ func inWords(line string) string {
 
 // scriptActor plays the client of one connection of an exchange. Its lines are those of peer.say, in words, and
 //
+//	Parse name [(oids…)] text
 //	Bind portal statement [in=formats] [out=formats] values…       a value is a word, NULL, "a Go string" or one of those below
 //	FunctionCall oid [in=formats] [out=format] arguments…
 //	CopyData "a Go string"                     what has no quotes gets an end of line
@@ -47,7 +48,7 @@ func inWords(line string) string {
 //	Until sql                                  waits until a server says yes
 //	Wait                                       reads what comes
 //
-// {3, $#} stands for $1, $2, $3, with what is between the number and the blank as the separator.
+// {3, $#} stands for $1, $2, $3 (a blank between them in a Bind); without its comma nothing comes between.
 type scriptActor struct {
 	*peer
 	t      testing.TB
@@ -91,6 +92,10 @@ func (a *scriptActor) act(line string) (awaits bool) {
 		a.w.Raw([]byte(goString(a.t, rest)))
 	case "Bind":
 		a.bind(rest)
+		return false
+	case "Parse":
+		a.parse(repeated(rest, ", "))
+		return false
 	case "FunctionCall":
 		oid, rest, _ := strings.Cut(rest, " ")
 		number, _ := strconv.Atoi(oid)
@@ -128,7 +133,7 @@ func (a *scriptActor) act(line string) (awaits bool) {
 		}
 		return strings.Contains("QSHcfX", letter)
 	}
-	return word != "Bind"
+	return true
 }
 
 // repeated writes out what is between braces.
@@ -141,12 +146,16 @@ func repeated(text, separator string) string {
 		if !found || !closed || err != nil {
 			return text
 		}
+		if !strings.HasSuffix(count, ",") {
+			separator = ""
+		}
+		if !strings.Contains(each, "#") {
+			text = before + strings.TrimSuffix(strings.Repeat(each+separator, n), separator) + after
+			continue
+		}
 		parts := make([]string, n)
 		for i := range parts {
 			parts[i] = strings.ReplaceAll(each, "#", strconv.Itoa(i+1))
-		}
-		if !strings.HasSuffix(count, ",") {
-			separator = ""
 		}
 		text = before + strings.Join(parts, separator) + after
 	}
@@ -216,6 +225,22 @@ func (a *scriptActor) values(values [][]byte) {
 		a.w.Int32(len(v))
 		a.w.Bytes(v)
 	}
+}
+
+// parse prepares a statement; its text may begin with the types of parameters in parentheses.
+func (a *scriptActor) parse(text string) {
+	name, sql, _ := strings.Cut(text, " ")
+	types := []byte{0, 0}
+	if list, rest, ok := strings.Cut(sql, ") "); ok && strings.HasPrefix(list, "(") {
+		sql = rest
+		oids := strings.Split(list[1:], ",")
+		binary.BigEndian.PutUint16(types, uint16(len(oids)))
+		for _, oid := range oids {
+			number, _ := strconv.Atoi(strings.TrimSpace(oid))
+			types = binary.BigEndian.AppendUint32(types, uint32(number))
+		}
+	}
+	a.w.Parse(strings.TrimPrefix(name, "-"), sql, types)
 }
 
 func (a *scriptActor) bind(text string) {
@@ -308,7 +333,10 @@ func (a *scriptActor) read(count int) []wireMessage {
 		return []wireMessage{{'b', b[:]}}
 	}
 	for !a.ended && (count < 0 || len(got) < count) {
-		patience := 10 * time.Second
+		patience := time.Minute
+		if count < 0 && a.owed > 0 {
+			patience = 10 * time.Second
+		}
 		if count < 0 && (a.owed <= 0 || a.copies) {
 			patience = 200 * time.Millisecond
 		}
