@@ -74,13 +74,14 @@ func TestASessionReadsItsOwnWritesAndNothingOlder(t *testing.T) {
 
 func TestAWriteWhoseOutcomeIsUnknownCounts(t *testing.T) {
 	p := startProxy(t, pg, nil)
+	maker := p.connect(t, "")
+	table(t, p, maker, "unknown_outcome", "a int")
 	c := p.connect(t, "")
-	table(t, p, c, "unknown_outcome", "a int")
-	c = p.connect(t, "")
 	if _, standby := where(t, c, "unknown_outcome"); !standby {
 		t.Fatal("a read ran on the primary")
 	}
 	freeze(t)
+	exec(t, maker, "insert into unknown_outcome values (0)") // else the replicas have everything there is
 	failed := make(chan error, 1)
 	go func() {
 		_, err := c.Exec(context.WithoutCancel(t.Context()), "insert into unknown_outcome select 1 from (select pg_sleep(60)) s")
