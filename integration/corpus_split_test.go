@@ -23,6 +23,9 @@ var (
 	dollarQuote = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z_0-9]*)?\$`)
 )
 
+// noRows follows a COPY … FROM STDIN that fails before its rows are asked for: psql would take them for statements.
+const noRows = " -- no rows"
+
 // splitCorpus cuts a file into statements, as psql does: at semicolons outside of quotes, comments, parentheses and bodies of BEGIN ATOMIC.
 func splitCorpus(file string) []corpusStatement {
 	var all []corpusStatement
@@ -35,7 +38,7 @@ func splitCorpus(file string) []corpusStatement {
 		if mark := differsMark.FindStringSubmatch(file[at:from]); mark != nil {
 			s.differs = mark[1]
 		}
-		if copyIn.MatchString(s.sql) {
+		if copyIn.MatchString(s.sql) && !strings.HasPrefix(file[end:], noRows) {
 			begin := end + strings.IndexByte(file[end:], '\n') + 1
 			s.rows, _, _ = strings.Cut(file[begin:], "\\.\n")
 			end = begin + len(s.rows) + len("\\.\n")
@@ -125,6 +128,7 @@ create rule r as on insert to t do (select 1; select 2);
 copy t from stdin;
 1;2
 \.
+copy nowhere from stdin; -- no rows
 create function f() returns int begin atomic select 1; select 2; end;
 select 3;
 -- the end;
@@ -137,6 +141,7 @@ select 3;
 		`select ';', E'\';', "a;b", $$;$$, $x$ $$; $x$, f$1(';') /* ; */`, "", "",
 		`create rule r as on insert to t do (select 1; select 2)`, "", "the row",
 		`copy t from stdin`, "1;2\n", "",
+		`copy nowhere from stdin`, "", "",
 		`create function f() returns int begin atomic select 1; select 2; end`, "", "",
 		`select 3`, "", "",
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/fairwaydb/fairway/modules/cluster"
 )
 
@@ -36,15 +38,20 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	crowded := serve(t, "crowded", shared.servers, func(s *site) { s.config.Pool = &cluster.PoolConfig{Size: 3, MaxPinned: 1} })
+	quiet := serve(t, "quiet", shared.servers, swift)
+	crowded := serve(t, "crowded", shared.servers, func(s *site) {
+		swift(s)
+		s.config.Pool = &cluster.PoolConfig{Size: 3, MaxPinned: 1}
+	})
 	direct := shared.servers.Primary().Addr()
 	psqlDirect := &corpusRun{name: "psql directly", addr: direct, database: "corpus_psql_direct"}
 	wireDirect := &corpusRun{name: "extended directly", addr: direct, database: "corpus_wire_direct", extended: true}
 	runs := []*corpusRun{
 		psqlDirect, wireDirect,
-		{name: "psql", addr: shared.addr, database: "corpus_psql", like: psqlDirect},
+		{name: "psql", addr: quiet.addr, database: "corpus_psql", like: psqlDirect},
 		{name: "psql in a crowd", addr: crowded.addr, database: "corpus_psql_crowd", like: psqlDirect},
-		{name: "extended", addr: shared.addr, database: "corpus_wire", extended: true, like: wireDirect},
+		{name: "extended", addr: quiet.addr, database: "corpus_wire", extended: true, like: wireDirect},
+		{name: "extended in a crowd", addr: crowded.addr, database: "corpus_wire_crowd", extended: true, like: wireDirect},
 	}
 	for _, r := range runs {
 		for _, sql := range []string{"DROP DATABASE IF EXISTS " + r.database + " WITH (FORCE)", "CREATE DATABASE " + r.database} {
@@ -53,7 +60,9 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 			}
 		}
 	}
-	disturb(t, crowded, "corpus_psql_crowd")
+	awaitSchema(t, quiet, "corpus_psql", "corpus_wire")
+	awaitSchema(t, crowded, "corpus_psql_crowd", "corpus_wire_crowd")
+	disturb(t, crowded, "corpus_psql_crowd", "corpus_wire_crowd")
 	total, listed := 0, compatibilityRows(t)
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
@@ -72,7 +81,36 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 	if total < corpusSize {
 		t.Errorf("the corpus has %d statements, want %d", total, corpusSize)
 	}
-	t.Logf("%d statements in %d files", total, len(paths))
+	replicas := 0.0
+	for _, name := range shared.replicas() {
+		replicas += scrape(t).sum("caddy_postgres_statements_total", "cluster=quiet", "backend="+name)
+	}
+	if replicas < corpusSize/6 {
+		t.Errorf("only %v statements ran on replicas", replicas)
+	}
+	t.Logf("%d statements in %d files, %v of two runs on replicas", total, len(paths), replicas)
+}
+
+// swift has a site notice soon that its replicas have caught up: the files of the corpus wait a little before they read.
+func swift(s *site) {
+	s.config.Monitor = &cluster.MonitorConfig{Interval: caddy.Duration(20 * time.Millisecond)}
+}
+
+// awaitSchema waits until the schemas of databases are known: until then reads go to the primary.
+func awaitSchema(t *testing.T, s *site, databases ...string) {
+	for _, database := range databases {
+		c, err := pgx.Connect(t.Context(), s.connString(s.servers.Superuser(), database)+" default_query_exec_mode=simple_protocol")
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, 30*time.Second, "the schema of "+database+" is known", func() (string, bool) {
+			rows, _ := c.Query(t.Context(), "explain (route) select from pg_class")
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			said := strings.Join(lines, "; ")
+			return said, err == nil && !strings.Contains(said, "not loaded")
+		})
+		_ = c.Close(t.Context())
+	}
 }
 
 // compatibilityRows is the text of the page that lists what may differ.
@@ -85,7 +123,7 @@ func compatibilityRows(t *testing.T) string {
 }
 
 // makesShared finds statements that make what databases share: the runs of their files follow each other.
-var makesShared = regexp.MustCompile(`(?i)^(create (role|user|group|database)|prepare transaction)\b`)
+var makesShared = regexp.MustCompile(`(?i)^(create (role|user|group) corpus|prepare transaction\b)`)
 
 // compareCorpus has one file run in all ways and compares their answers.
 func compareCorpus(t *testing.T, path string, runs []*corpusRun, statements []corpusStatement) {
@@ -203,12 +241,13 @@ var traces = [][]string{
 	{"set client_encoding = latin1", "set quote_all_identifiers = on", "set constraint_exclusion = off", "select setseed(0.5)"},
 }
 
-// disturb has two clients of a database come, leave something behind and go, until the test ends.
-func disturb(t *testing.T, s *site, database string) {
+// disturb has two clients of each database come, leave something behind and go, until the test ends.
+func disturb(t *testing.T, s *site, databases ...string) {
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	t.Cleanup(func() { stop(); wg.Wait() })
-	for who := range 2 {
+	for who := range 2 * len(databases) {
+		database := databases[who/2]
 		wg.Go(func() {
 			pace := time.NewTicker(15 * time.Millisecond)
 			defer pace.Stop()

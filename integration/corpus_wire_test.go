@@ -21,40 +21,50 @@ func runExtended(ctx context.Context, addr, user, database string, statements []
 	defer conn.Close()
 	r, w := pgwire.NewReader(conn, nil, 8192), pgwire.NewWriter(conn, 8192)
 	w.Startup(pgwire.Version30, []pgwire.Param{{Name: "user", Value: user}, {Name: "database", Value: database}})
+	if _, err := readUntil(r, w, "Z"); err != nil {
+		return nil, fmt.Errorf("log in: %w", err)
+	}
 	answers := make([]string, 0, len(statements))
-	for i := -1; i < len(statements); i++ {
-		rows := ""
-		if i >= 0 {
-			writeExtended(w, statements[i].sql)
-			rows = statements[i].rows
-		}
+	for _, s := range statements {
 		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			return nil, err
 		}
-		answer, err := readExtended(r, w, rows)
+		answer, err := askExtended(r, w, s)
 		if err != nil {
-			return answers, fmt.Errorf("after %q: %w", answer, err)
+			return answers, fmt.Errorf("%s: after %q: %w", s.sql, answer, err)
 		}
-		if i >= 0 {
-			answers = append(answers, answer)
-		}
+		answers = append(answers, answer)
 	}
 	w.Terminate()
 	return answers, w.Flush()
 }
 
-// writeExtended writes the messages of one statement.
-func writeExtended(w *pgwire.Writer, sql string) {
-	w.Parse("", sql, []byte{0, 0})
+// askExtended sends one statement. The Sync of a COPY waits until the rows are sent: before them it would be overlooked, or not, as the server
+// is quick to fail.
+func askExtended(r *pgwire.Reader, w *pgwire.Writer, s corpusStatement) (string, error) {
+	w.Parse("", s.sql, []byte{0, 0})
 	w.Frame('B', make([]byte, 2+2+2+2)) // no names, no formats, no values, results as text
 	w.Frame('D', []byte{'P', 0})
 	w.Frame('E', make([]byte, 1+4)) // no name, all rows
+	before := ""
+	if copyIn.MatchString(s.sql) {
+		w.Frame('H', nil)
+		var err error
+		if before, err = readUntil(r, w, "GE"); err != nil {
+			return before, err
+		}
+		if strings.HasPrefix(before[strings.LastIndexByte(before[:len(before)-1], '\n')+1:], "G") {
+			w.Frame('d', []byte(s.rows))
+			w.Frame('c', nil)
+		}
+	}
 	w.Sync()
+	after, err := readUntil(r, w, "Z")
+	return before + after, err
 }
 
-// readExtended reads until ReadyForQuery, one line for each message. A server that asks for the rows of a COPY gets them, and the Sync that it
-// has overlooked.
-func readExtended(r *pgwire.Reader, w *pgwire.Writer, rows string) (string, error) {
+// readUntil sends what is written and reads until a message of one of these types, one line for each message.
+func readUntil(r *pgwire.Reader, w *pgwire.Writer, types string) (string, error) {
 	if err := w.Flush(); err != nil {
 		return "", err
 	}
@@ -69,16 +79,8 @@ func readExtended(r *pgwire.Reader, w *pgwire.Writer, rows string) (string, erro
 			return said.String(), err
 		}
 		said.WriteString(showMessage(typ, body) + "\n")
-		switch typ {
-		case pgwire.MsgReadyForQuery:
+		if strings.IndexByte(types, typ) >= 0 {
 			return said.String(), nil
-		case pgwire.MsgCopyIn:
-			w.Frame('d', []byte(rows))
-			w.Frame('c', nil)
-			w.Sync()
-			if err := w.Flush(); err != nil {
-				return said.String(), err
-			}
 		}
 	}
 }

@@ -2,6 +2,7 @@
 
 create table sales (id int generated always as identity, region text, product text, amount numeric(8, 2), sold date);
 insert into sales (region, product, amount, sold) values ('north', 'apple', 10, '2024-01-01'), ('north', 'pear', 5.5, '2024-01-02'), ('south', 'apple', 7.25, '2024-01-02'), ('south', 'apple', 3, '2024-01-05'), ('west', 'plum', null, '2024-01-06'), ('west', 'pear', 12, null);
+select pg_sleep(0.1);
 select count(*), count(amount), sum(amount), avg(amount)::numeric(8, 4), min(sold), max(product), every(amount > 1), bool_or(amount > 11), bit_and(id), bit_or(id), bit_xor(id) from sales;
 select region, sum(amount), count(distinct product), array_agg(product order by id), string_agg(product, '/' order by product desc) from sales group by region order by region;
 select region, count(*) filter (where amount > 5) as big from sales group by region having count(*) > 1 order by 2 desc, 1;

@@ -5,6 +5,7 @@ create table cities (name text primary key, inhabitants int);
 insert into people values (1, 'Ada', null, 'Bern'), (2, 'Ben', 1, 'Bonn'), (3, 'Cleo', 1, 'Bern'), (4, 'Dan', 2, null), (5, 'Eve', 4, 'Nowhere');
 insert into cities values ('Bern', 134000), ('Bonn', 330000), ('Graz', 291000);
 analyze people, cities;
+select pg_sleep(0.1);
 select p.name, c.inhabitants from people p join cities c on p.city = c.name order by p.id;
 select p.name, c.name from people p left join cities c on p.city = c.name order by p.id;
 select p.name, c.name from people p right outer join cities c on p.city = c.name order by 2, 1;

@@ -76,5 +76,6 @@ select a as x into picked from wide where b > 2;
 select * from picked order by x;
 create table if not exists wide as select 1;
 insert into wide select * from wide returning a;
+select pg_sleep(0.1);
 select tableoid::regclass, ctid, xmin is not null from wide where a = 1;
 select count(*) from wide;

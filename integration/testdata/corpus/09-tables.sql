@@ -152,4 +152,5 @@ drop table access_method, typed_base;
 drop table if exists nowhere, typed_base;
 drop table nowhere;
 comment on column goods.no is 'number';
+select pg_sleep(0.1);
 select col_description('goods'::regclass, 1);

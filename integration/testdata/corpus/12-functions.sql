@@ -5,12 +5,14 @@ insert into accounts values (1, 'ann', 100), (2, 'bob', 50);
 create function add_em(integer, integer) returns integer language sql immutable strict parallel safe as 'select $1 + $2';
 select add_em(1, 2), add_em(1, null) is null, add_em(add_em(1, 2), 3);
 create function add_em(a numeric, b numeric, out sum numeric, out product numeric) as $$ select a + b, a * b $$ language sql;
+select pg_sleep(0.1);
 select add_em(1.5, 2), (add_em(1.5, 2)).product;
 select * from add_em(2.0, 3.0);
 select add_em('a', 'b');
 create function double_balance(accounts) returns numeric language sql stable as 'select $1.balance * 2';
 select id, double_balance(a.*), a.double_balance from accounts a order by id;
 create function of_owner(who text default 'ann', more numeric default 0) returns setof accounts language sql stable rows 2 as 'select id, owner, balance + more from accounts where owner = who order by id';
+select pg_sleep(0.1);
 select * from of_owner();
 select * from of_owner(more => 5, who => 'bob');
 select of_owner('ann', more := 1);
@@ -40,6 +42,7 @@ exception
         raise warning 'not enough: %', sqlerrm;
         return 'refused ' || sqlstate;
 end $$;
+select pg_sleep(0.1);
 select transfer(1, 2, 30);
 select transfer(1, 2, 300);
 select transfer(9, 2, 1);
@@ -166,4 +169,5 @@ create function spent(n int) returns int language plpgsql as $$ begin return spe
 set max_stack_depth = '100kB';
 reset max_stack_depth;
 comment on function quiet() is 'says nothing';
+select pg_sleep(0.1);
 select obj_description('quiet()'::regprocedure, 'pg_proc');

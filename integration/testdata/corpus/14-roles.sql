@@ -24,6 +24,7 @@ grant usage on schema private to corpus_writer, corpus_viewer;
 select has_table_privilege('corpus_viewer', 'open_table', 'select'), has_column_privilege('corpus_viewer', 'open_table', 'a', 'select');
 select current_user, session_user, current_role;
 set role corpus_viewer;
+select pg_sleep(0.1);
 select current_user, session_user, current_setting('role');
 select a, b from open_table;
 select c from open_table;

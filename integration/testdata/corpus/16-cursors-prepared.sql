@@ -137,4 +137,5 @@ prepare gone as select 1;
 discard all;
 show work_mem;
 execute gone;
+select pg_sleep(0.1);
 select count(*) from numbers;

@@ -58,9 +58,11 @@ copy cargo (id) from stdin;
 \.
 rollback;
 select count(*) from cargo where id >= 40;
+select pg_sleep(0.1);
 begin read only;
 copy cargo to stdout;
-copy cargo from stdin;
+-- differs: what a standby refuses in other words
+copy cargo from stdin; -- no rows
 rollback;
 create table empty_one (a int);
 copy empty_one from stdin;
@@ -84,7 +86,7 @@ copy (insert into empty_one values (7) returning a) to stdout;
 copy (update empty_one set a = a + 1 returning a) to stdout;
 copy (select 1 / a from (values (1), (0)) v(a)) to stdout;
 copy nowhere to stdout;
-copy nowhere from stdin;
+copy nowhere from stdin; -- no rows
 copy cargo (nothing) to stdout;
 copy cargo to stdout (format nothing);
 copy cargo to stdout (delimiter 'xx');
@@ -93,6 +95,8 @@ create view cargo_view as select id from cargo;
 copy cargo_view to stdout;
 copy (table cargo_view order by id) to stdout;
 copy cargo_view from stdin;
+1
+\.
 copy cargo to '/nowhere/at/all';
 copy cargo from '/nowhere/at/all';
 copy (select 1) to program 'exit 3';
@@ -105,7 +109,7 @@ copy generated (a) from stdin;
 \.
 copy generated to stdout;
 select * from generated order by a;
-copy generated (b) from stdin;
+copy generated (b) from stdin; -- no rows
 create function loud() returns trigger language plpgsql as $$ begin raise notice 'row %', new.a; return new; end $$;
 create trigger loud before insert on empty_one for each row execute function loud();
 copy empty_one from stdin;

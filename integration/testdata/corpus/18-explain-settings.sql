@@ -3,6 +3,7 @@
 create table planned (id int primary key, kind text, v int);
 insert into planned select n, 'kind ' || n % 3, n from generate_series(1, 100) n;
 analyze planned;
+select pg_sleep(0.1);
 explain (costs off) select * from planned where id = 5;
 explain (costs off) select kind, count(*) from planned group by kind order by kind;
 explain (costs off, verbose) select p.id from planned p join planned q using (id) where q.v > 50;
@@ -163,4 +164,5 @@ set escape_string_warning = off;
 set quote_all_identifiers = on;
 select quote_ident('plain');
 reset all;
+select pg_sleep(0.1);
 select quote_ident('plain');

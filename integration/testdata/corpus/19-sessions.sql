@@ -29,6 +29,7 @@ notify early;
 notify news, 'still';
 unlisten *;
 notify news, 'gone';
+select pg_sleep(0.1);
 select count(*) from pg_listening_channels();
 select pg_notify('', 'x');
 select pg_notify('news', repeat('x', 9000));
@@ -112,6 +113,7 @@ c
 copy kept to stdout;
 select 'own_items'::regclass, pg_my_temp_schema() <> 0;
 discard temp;
+select pg_sleep(0.1);
 select * from kept;
 select * from temp_view;
 select pg_temp.helper(4);
@@ -167,6 +169,7 @@ reindex (concurrently) table numbered;
 cluster numbered;
 load 'plpgsql';
 load 'no such library';
+select pg_sleep(0.1);
 select pg_sleep(0), pg_sleep_for('0 seconds'), pg_sleep_until(now() - interval '1 minute');
 select pg_backend_pid() > 0, inet_server_port() > 0, pg_postmaster_start_time() < now(), pg_conf_load_time() < now();
 select pg_cancel_backend(0);
@@ -178,6 +181,7 @@ create function remember(text) returns text language sql as $$ select set_config
 select remember('by function');
 select current_setting('my.session');
 create function lock_it(bigint) returns void language plpgsql as $$ begin perform pg_advisory_lock($1); create temp table if not exists made_inside (a int); insert into made_inside values ($1); end $$;
+select pg_sleep(0.1);
 select lock_it(5);
 select * from made_inside;
 select pg_advisory_unlock(5), pg_advisory_unlock(5);
@@ -189,6 +193,7 @@ create trigger leaves before insert on numbered for each row execute function le
 insert into numbered (v) values ('left by a trigger');
 select current_setting('my.trace', true);
 discard all;
+select pg_sleep(0.1);
 -- differs: schemas of temporary tables
 select current_schemas(true);
 -- differs: a custom setting that another client once defined
