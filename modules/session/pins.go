@@ -75,8 +75,10 @@ func (s *Session) pinsOf(class *pgsql.Class) (pins pgsql.Effects, textRan bool) 
 	if left&pgsql.SetsSettings != 0 {
 		pins |= pgsql.Settings
 	}
-	// What fires after a change of the schema the facts do not know.
-	textRan = left&pgsql.RunsText != 0 || s.schema.changes && class.Effects&firesCode&^pgsql.DDL != 0
+	// Triggers that run text are not asked for settings: the question costs more than most writes. What fires after a change of the
+	// schema the facts do not know.
+	byName := class.Do || class.Call || len(class.Unproven) > 0
+	textRan = left&pgsql.RunsText != 0 && byName || s.schema.changes && class.Effects&firesCode&^pgsql.DDL != 0
 	if left&pgsql.HoldsState != 0 || textRan {
 		pins |= pgsql.Unknown
 	}

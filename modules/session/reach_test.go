@@ -14,8 +14,8 @@ import (
 const reachSchema = `
 	drop schema if exists reach cascade;
 	create schema reach;
-	create function reach.tenant(t text) returns text language plpgsql as $$begin return set_config('reach.tenant', t, false); end$$;
-	create function reach.wrapped(t text) returns text language sql stable as $$select reach.tenant(t)$$;
+	create function reach.become(t text) returns text language plpgsql as $$begin return set_config('reach.tenant', t, false); end$$;
+	create function reach.wrapped(t text) returns text language sql stable as $$select reach.become(t)$$;
 	create function reach.lock() returns int language plpgsql as $$begin perform pg_advisory_lock(880); return 1; end$$;
 	create function reach.any_text(x text) returns int language plpgsql as $$begin execute x; return 1; end$$;
 	create function reach.on_sets() returns trigger language plpgsql as $$begin perform reach.wrapped('acme'); return new; end$$;
@@ -32,7 +32,7 @@ const reachSchema = `
 	create view reach.locking as select reach.lock() as a;
 	create table reach.filled (a int default reach.lock());
 	create table reach.ruled (a int);
-	create rule r as on insert to reach.ruled do also select reach.tenant('acme');
+	create rule r as on insert to reach.ruled do also select reach.become('acme');
 	create table reach.dynamic (a int, x text, b int generated always as (a) stored);
 	create function reach.on_dynamic() returns trigger language plpgsql as $$begin perform reach.any_text(new.x); return new; end$$;
 	create trigger x before insert on reach.dynamic for each row execute function reach.on_dynamic()`
@@ -115,11 +115,10 @@ func TestWhatAStatementReachesStaysWithItsSession(t *testing.T) {
 
 func TestSettingsOfTextThatCodeRunsFollowTheSession(t *testing.T) {
 	p := reachProxy(t)
-	for i, run := range []string{"select reach.any_text(%s)", "insert into reach.dynamic values (1, %s)"} {
+	for i, run := range []string{"select reach.any_text(%s)", "do $x$begin execute %s; end$x$"} {
 		a, b := p.connect(t, "application_name=was"), p.connect(t, "")
 		for _, text := range []string{"set work_mem = 4321", "set application_name = is", "set reach.tenant = acme", "set role pg_monitor"} {
-			exec(t, a, fmt.Sprintf(run, "'"+text+"'"))
-			listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+			exec(t, a, fmt.Sprintf(run, "substr('x"+text+"', 2)"))
 		}
 		const show = "/* route: primary */ select current_setting('work_mem') || ' ' || current_setting('application_name') || ' ' || coalesce(current_setting('reach.tenant', true), '') || ' ' || current_user"
 		if got := value[string](t, b, show); got != "4MB   postgres" {
@@ -130,16 +129,28 @@ func TestSettingsOfTextThatCodeRunsFollowTheSession(t *testing.T) {
 		}
 		exec(t, a, "begin")
 		exec(t, a, "reset role")
-		exec(t, a, fmt.Sprintf(run, "'reset work_mem'"))
+		exec(t, a, fmt.Sprintf(run, "substr('xreset work_mem', 2)"))
 		exec(t, a, "rollback")
 		if got := value[string](t, a, show); got != "4321kB is  pg_monitor" {
 			t.Errorf("%d: after a rollback its own session sees %q", i, got)
 		}
 		exec(t, a, "reset role")
-		exec(t, a, fmt.Sprintf(run, "'reset work_mem'"))
+		exec(t, a, fmt.Sprintf(run, "substr('xreset work_mem', 2)"))
 		exec(t, b, "select 1")
 		if got := value[string](t, a, show); got != "4MB is  postgres" {
 			t.Errorf("%d: after a reset its own session sees %q", i, got)
+		}
+	}
+}
+
+func TestSettingsOfTextThatATriggerRunsReachNobodyElse(t *testing.T) {
+	p := reachProxy(t)
+	a, b := p.connect(t, ""), p.connect(t, "")
+	for _, text := range []string{"set work_mem = 4321", "set reach.tenant = acme", "set role pg_monitor"} {
+		exec(t, a, "insert into reach.dynamic values (1, $1)", text)
+		listed(t, a, func(i Info) bool { return i.State == stateIdle && i.Backend == "" })
+		if got := value[string](t, b, "/* route: primary */ select current_setting('work_mem') || coalesce(current_setting('reach.tenant', true), '') || current_user"); got != "4MBpostgres" {
+			t.Errorf("%s: another session sees %q", text, got)
 		}
 	}
 }
