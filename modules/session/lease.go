@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
@@ -182,18 +183,27 @@ func (s *Session) routeRequest(class *pgsql.Class) *routing.Request {
 	}
 	r.ExplicitTx = s.tx.open || class.Effects&pgsql.TxBegin != 0
 	r.ReadOnlyTx = s.readOnlyTx(class)
+	if !r.ExplicitTx && r.Route == routing.TargetAuto && s.defaultSerializable() {
+		r.Route = routing.TargetPrimary // each statement by itself is such a transaction
+	}
 	return r
 }
 
 // readOnlyTx tells whether the transaction that the request opens or continues may run on a replica.
 func (s *Session) readOnlyTx(class *pgsql.Class) bool {
-	if s.tx.serializable || class.Serializable {
+	begins := !s.tx.open && class.Effects&pgsql.TxBegin != 0
+	if !s.tx.open && !begins || s.tx.serializable || class.Serializable || class.Effects&needsPrimary != 0 {
 		return false
 	}
-	if s.tx.open || class.Effects&pgsql.TxBegin != 0 {
-		return (s.tx.readOnly || class.Effects&pgsql.TxReadOnly != 0 || s.defaultReadOnly()) && class.Effects&needsPrimary == 0
+	for i := range class.Settings {
+		if class.Settings[i].Name == "transaction_snapshot" {
+			return false // exported on the primary
+		}
 	}
-	return false
+	if begins && class.Isolation == "" && s.defaultSerializable() {
+		return false
+	}
+	return s.tx.readOnly || class.Effects&pgsql.TxReadOnly != 0 || begins && !class.TxReadWrite && s.defaultReadOnly()
 }
 
 // needsPrimary are the effects that keep even a READ ONLY transaction off the replicas.
@@ -201,13 +211,21 @@ const needsPrimary = pgsql.Write | pgsql.RowLock | pgsql.DDL | pgsql.Temp | pgsq
 	pgsql.HoldCursor | pgsql.SQLPrepare | pgsql.CopyIn | pgsql.Sequence | pgsql.Load | pgsql.Discard | pgsql.ServerState | pgsql.Unknown
 
 func (s *Session) defaultReadOnly() bool {
-	const name = "default_transaction_read_only"
-	value := s.settings.value(name)
-	if value == "" {
-		value = s.had[name] // ALTER ROLE … SET
-	}
-	on, ok := parseBool(value)
+	on, ok := parseBool(s.defaultOf("default_transaction_read_only"))
 	return on && ok
+}
+
+// defaultSerializable tells that transactions are SERIALIZABLE unless they say otherwise, which a standby refuses.
+func (s *Session) defaultSerializable() bool {
+	return strings.EqualFold(s.defaultOf("default_transaction_isolation"), "serializable")
+}
+
+// defaultOf is the session's value of a setting, or what ALTER ROLE … SET and the like gave it.
+func (s *Session) defaultOf(name string) string {
+	if value := s.settings.value(name); value != "" {
+		return value
+	}
+	return s.had[name]
 }
 
 // transaction is what is known of the client's explicit transaction.

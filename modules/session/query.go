@@ -223,7 +223,7 @@ func (s *Session) deferBegin(class *pgsql.Class, text []byte) {
 	s.begin.add(text)
 	hint := s.hint(class)
 	s.tx = transaction{
-		open: true, hint: hint, serializable: class.Serializable,
+		open: true, hint: hint, serializable: class.Serializable || class.Isolation == "" && s.defaultSerializable(),
 		readOnly: class.Effects&pgsql.TxReadOnly != 0 || s.defaultReadOnly() && !class.TxReadWrite,
 	}
 	s.status = 'T'

@@ -40,8 +40,38 @@ func (s *Session) refusal(class *pgsql.Class) *pgwire.Error {
 			}
 		}
 	}
+	if e := s.refuseAlone(class); e != nil {
+		return e
+	}
 	return s.refuseOnReplica(class)
 }
+
+// refuseAlone refuses what a transaction on a replica could not do, or would do for that replica alone, although a READ ONLY
+// transaction may: an advisory lock of a standby excludes nobody elsewhere.
+func (s *Session) refuseAlone(class *pgsql.Class) *pgwire.Error {
+	if !s.placed() || !s.tx.open || s.lease.member.Role != cluster.RoleReplica || s.opts.Route != routing.TargetAuto {
+		return nil
+	}
+	if class.Effects&(pgsql.AdvisoryLock|pgsql.Listen|pgsql.Notify) == 0 && !slices.ContainsFunc(class.Functions, primaryAlone) {
+		return nil
+	}
+	e := pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot run this statement in a transaction on a replica")
+	e.Hint = "A comment /* route: primary */ in front of BEGIN, or SET fairway.route = 'primary', runs the transaction on the primary."
+	return e
+}
+
+// primaryAlone tells whether a function takes an advisory lock or a transaction id, or exports a snapshot.
+func primaryAlone(name string) bool {
+	name = strings.TrimPrefix(name, "pg_catalog.")
+	switch name {
+	case "txid_current", "pg_current_xact_id", "pg_export_snapshot":
+		return true
+	}
+	return strings.HasPrefix(name, "pg_advisory_xact_lock") || strings.HasPrefix(name, "pg_try_advisory_xact_lock")
+}
+
+// mayRefuse are the effects without which refusal has nothing to say.
+const mayRefuse = certainWrites | pgsql.AdvisoryLock | pgsql.Listen | pgsql.RowLock
 
 // certainWrites are the effects of statements that a standby always refuses.
 const certainWrites = pgsql.Write | pgsql.DDL | pgsql.CopyIn | pgsql.Notify
