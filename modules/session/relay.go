@@ -243,7 +243,7 @@ func (s *Session) ready(c *pool.Conn, r reply, expected bool) error {
 	}
 	c.SetStatus(body[0])
 	if r.action == forward {
-		s.told(body[0])
+		s.told(c, body[0])
 	}
 	s.queue.pop()
 	if r.own != ownNone {
@@ -257,7 +257,7 @@ func (s *Session) ready(c *pool.Conn, r reply, expected bool) error {
 
 // told gives the client its ReadyForQuery. A turn that only prepared leaves the transaction open that no server knows of, and its
 // failure fails it.
-func (s *Session) told(status byte) {
+func (s *Session) told(c *pool.Conn, status byte) {
 	if !s.request.prepare {
 		s.status = status
 	} else if s.turn.failed != "" && s.tx.open && s.turn.refused == nil {
@@ -265,6 +265,7 @@ func (s *Session) told(status byte) {
 	}
 	if s.turn.refused == nil {
 		s.tellResets()
+		s.tellNews(c)
 		s.w.ReadyForQuery(s.status)
 	}
 }
@@ -320,6 +321,9 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 	name, value, err := pgwire.DecodeParameterStatus(body)
 	if err != nil {
 		return &lostError{err: err}
+	}
+	if c.Param(string(name)) != string(value) {
+		stateOf(c).news = newsTotal.Add(1)
 	}
 	c.SetParam(string(name), string(value))
 	if string(name) == "in_hot_standby" {

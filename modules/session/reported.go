@@ -2,6 +2,7 @@ package session
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -77,8 +78,25 @@ func (s *Session) tellChanges(c *pool.Conn) {
 		return
 	}
 	s.turn.unsaid = false
+	s.tellAll(c, func(string) bool { return false })
+}
+
+// newsTotal counts the changes that servers have reported.
+var newsTotal atomic.Uint64
+
+// tellNews tells what the server has reported to others since this session looked last: a changed configuration, of which a server
+// connection speaks once, to whoever holds it then. Inside a transaction it waits.
+func (s *Session) tellNews(c *pool.Conn) {
+	if news := stateOf(c).news; news > s.news && c.Status() == 'I' {
+		s.news = news
+		s.tellAll(c, s.wasReset)
+	}
+}
+
+// tellAll tells whatever the client was told otherwise.
+func (s *Session) tellAll(c *pool.Conn, except func(name string) bool) {
 	for _, name := range reportedNames {
-		if value := c.Param(name); name != "in_hot_standby" && value != "" {
+		if value := c.Param(name); name != "in_hot_standby" && value != "" && !except(name) {
 			s.tell(name, value)
 		}
 	}

@@ -117,6 +117,7 @@ type Session struct {
 	refused     error             // the login a replica refused, while another backend is tried
 	touched     touched           // settings changed since the server was last asked
 	reported    reported          // what the client was told last
+	news        uint64            // of newsTotal, up to which it was told what servers reported to others
 	batch       batch
 	request     request
 	turn        turn
