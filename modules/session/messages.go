@@ -135,10 +135,7 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 		return nil
 	}
 	if prev := s.statements.named[string(name)]; prev != nil {
-		// Taken: the server is made to say so, after what else is wrong with the text, so that the transaction fails there too.
-		server := s.know(c, name)
-		c.W.Parse(server, string(sql), types)
-		s.queue.push(reply{expect: expectParse, stmt: prev})
+		s.refuseTaken(c, prev, sql, types)
 		return nil
 	}
 	if len(s.statements.named) >= maxStatements {
@@ -161,6 +158,25 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 	}
 	s.expectNamed(r)
 	return nil
+}
+
+// taken is an empty statement: a server connection can be told of it in every state, a failed transaction among them.
+var taken = &statement{shared: sharedPrefix + "taken", types: []byte{0, 0}}
+
+// refuseTaken makes the server say that a name is taken, after what else is wrong with the text, so that the transaction fails there
+// too. Where it does not know the statement of that name another one stands in.
+func (s *Session) refuseTaken(c *pool.Conn, prev *statement, sql, types []byte) {
+	stmt := prev
+	if !c.Knows(prev.shared) {
+		stmt = &statement{name: prev.name, shared: taken.shared}
+		if !c.Knows(taken.shared) {
+			s.learn(c, taken)
+			c.W.Parse(taken.shared, taken.text, taken.types)
+			s.queue.push(reply{expect: expectParse, action: drop, stmt: taken, known: taken.shared})
+		}
+	}
+	c.W.Parse(stmt.shared, string(sql), types)
+	s.queue.push(reply{expect: expectParse, stmt: stmt})
 }
 
 // noteBound adds what a statement does that is bound in a duplex turn, whose messages are not all known when it begins.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fairwaydb/fairway/modules/catalog"
+	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgsql"
 	"github.com/fairwaydb/fairway/modules/pgwire"
 	"github.com/fairwaydb/fairway/modules/pool"
@@ -107,7 +108,7 @@ func (s *Session) notePins(class *pgsql.Class) {
 	pins |= s.bound
 	s.textRan = s.textRan || textRan
 	s.sequences = s.sequences || class.Effects&pgsql.Sequence != 0
-	if s.sequences && s.wrote && !s.whole {
+	if s.sequences && s.wrote && !s.whole && s.lease.member.Role == cluster.RolePrimary {
 		pins |= pgsql.Sequence // what it drew belongs to this connection
 	}
 	if (s.pins|pins)&^wholeSession != 0 && (class.Effects|pins)&doubtful != 0 {

@@ -201,7 +201,7 @@ func (g *generator) pipeline() {
 func (g *generator) flushed() {
 	lines := []string{fmt.Sprintf(`P - %s\`, g.one())}
 	if g.chance(50) {
-		lines = append(lines, `D S -\`, "H")
+		lines = append([]string{"Q rollback"}, append(lines, `D S -\`, "H")...) // "ROLLBACK TO in a transaction that has failed …"
 	}
 	lines = append(lines, `B - -\`, `E - 0\`, "H")
 	if g.chance(50) {

@@ -36,6 +36,44 @@ var counterexamples = []struct{ name, script string }{
 			S`,
 	},
 	{
+		name: "a name that is taken, and a text that means nothing, in a failed transaction",
+		script: `client 2:
+			new
+			P s1 select 1 \
+			S
+			Q begin
+			Q select 1 / 0
+			P s1 select from where \
+			S
+			P s1 select 2 \
+			S
+			Q rollback
+			B - s1 \
+			E - 0 \
+			S
+			client 3:
+			new
+			P s3 discard all \
+			B - s3 \
+			E - 0 \
+			S
+			P s3 discard all \
+			B - s3 \
+			E - 0 \
+			S
+			client 4:
+			new
+			P s2 call prop_commits(1, 1) \
+			S
+			Q set search_path to c4
+			P s2 select 1 \
+			S
+			Q begin
+			P s2 select 1 \
+			S
+			Q rollback`,
+	},
+	{
 		name: "RESET of a setting of the startup packet is reported as such",
 		script: `client 1:
 			new application_name=prog timezone=Europe/Berlin datestyle=German
@@ -81,6 +119,18 @@ var counterexamples = []struct{ name, script string }{
 			Q select lastval()
 			Q select nextval('c5.s')
 			Q select lastval()`,
+	},
+	{
+		name: "a write that a replica refuses does not hold a connection to it",
+		script: `client 2:
+			new
+			Q select lastval()
+			Q begin read only
+			Q select count(*) from c2.t
+			Q insert into c2.w (v) values ('a')
+			Q rollback
+			Q insert into c2.w (v) values ('a')
+			Q vacuum c2.u`,
 	},
 	{
 		name: "a rolled back setting of a function pins nothing",

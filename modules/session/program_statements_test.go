@@ -237,7 +237,6 @@ var reading = []template{
 var resetting = []template{
 	{3, "reset [work_mem|timezone|datestyle|app.x|app.y|search_path|application_name|client_encoding]"},
 	{2, "set [work_mem|timezone|app.x|search_path] to default"},
-	{1, "set local [work_mem|timezone|app.x] to default"},
 	{2, "reset all"},
 	{2, "discard all"},
 }
