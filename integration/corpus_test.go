@@ -32,7 +32,8 @@ type corpusRun struct {
 }
 
 // TestTheManualsStatementsAnswerAsDirectly runs the files of testdata/corpus, each on an empty database: directly, through Fairway, and through
-// Fairway beside clients that leave everything behind that they can; by psql, and statement by statement by the extended protocol.
+// Fairway beside clients that leave everything behind that they can; by psql, and statement by statement by the extended protocol, that beside
+// such clients only.
 func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join("testdata", "corpus", "*.sql"))
 	if err != nil {
@@ -50,7 +51,6 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 		psqlDirect, wireDirect,
 		{name: "psql", addr: quiet.addr, database: "corpus_psql", like: psqlDirect},
 		{name: "psql in a crowd", addr: crowded.addr, database: "corpus_psql_crowd", like: psqlDirect},
-		{name: "extended", addr: quiet.addr, database: "corpus_wire", extended: true, like: wireDirect},
 		{name: "extended in a crowd", addr: crowded.addr, database: "corpus_wire_crowd", extended: true, like: wireDirect},
 	}
 	for _, r := range runs {
@@ -60,7 +60,7 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 			}
 		}
 	}
-	awaitSchema(t, quiet, "corpus_psql", "corpus_wire")
+	awaitSchema(t, quiet, "corpus_psql")
 	awaitSchema(t, crowded, "corpus_psql_crowd", "corpus_wire_crowd")
 	disturb(t, crowded, "corpus_psql_crowd", "corpus_wire_crowd")
 	total, listed := 0, compatibilityRows(t)
@@ -83,12 +83,14 @@ func TestTheManualsStatementsAnswerAsDirectly(t *testing.T) {
 	}
 	replicas := 0.0
 	for _, name := range shared.replicas() {
-		replicas += scrape(t).sum("caddy_postgres_statements_total", "cluster=quiet", "backend="+name)
+		for _, cluster := range []string{quiet.name, crowded.name} {
+			replicas += scrape(t).sum("caddy_postgres_statements_total", "cluster="+cluster, "backend="+name)
+		}
 	}
 	if replicas < corpusSize/6 {
 		t.Errorf("only %v statements ran on replicas", replicas)
 	}
-	t.Logf("%d statements in %d files, %v of two runs on replicas", total, len(paths), replicas)
+	t.Logf("%d statements in %d files, %v of three runs on replicas", total, len(paths), replicas)
 }
 
 // swift has a site notice soon that its replicas have caught up: the files of the corpus wait a little before they read.
@@ -257,7 +259,8 @@ func disturb(t *testing.T, s *site, databases ...string) {
 					return
 				case <-pace.C:
 				}
-				if err := leaveTraces(ctx, s, database, traces[i%len(traces)]); err != nil && ctx.Err() == nil {
+				// A visit is never broken off: the site must be empty when it goes.
+				if err := leaveTraces(context.WithoutCancel(ctx), s, database, traces[i%len(traces)]); err != nil {
 					t.Errorf("a neighbor: %v", err)
 					return
 				}
@@ -278,7 +281,7 @@ func leaveTraces(ctx context.Context, s *site, database string, statements []str
 	if err != nil {
 		return err
 	}
-	defer c.Close(context.WithoutCancel(ctx))
+	defer c.Close(ctx)
 	for _, sql := range statements {
 		_, _ = c.PgConn().Exec(ctx, sql).ReadAll()
 	}
