@@ -19,7 +19,7 @@
 // # Locks
 //
 // Registry.mu, Cluster.life (a claim is put in force or released; it is held
-// while a run stops), circuit.mu, score.mu, sampler.mu, userFile.mu, verifiers.mu and
+// while a run stops), Cluster.operator, circuit.mu, score.mu, sampler.mu, userFile.mu, verifiers.mu and
 // secrets.mu. The order is life, then any one of the others; none of the others is
 // held while another one is taken, but for secrets.mu below verifiers.mu, and only
 // life is held over a wait.
@@ -53,6 +53,7 @@ type Cluster struct {
 	metrics   *clusterMetrics
 
 	newProber func(*Backend) prober
+	operator  operator
 
 	life struct {
 		sync.Mutex

@@ -64,6 +64,11 @@ type Config struct {
 	// that was removed; -1 not at all. Default: 60s.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 
+	// Cooldown is the time after a change of the number of backends by the admin API
+	// within which the next one is refused; -1 none. Changes of the configuration
+	// and what sources find are not held up. Default: 30s.
+	Cooldown caddy.Duration `json:"cooldown,omitempty"`
+
 	// Catalog is "on" when the schema of each database is read from the primary, so
 	// that functions, views, operators and policies are known by what they do, and
 	// "off" when only the wording of a statement counts. Default: on.

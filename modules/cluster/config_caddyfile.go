@@ -65,6 +65,7 @@ func (c *Config) Options() caddyfile.Options {
 		caddyfile.Size("lag_resume", &c.LagResume, "half of max_lag", "lag at which it gets them again"),
 		span("failover_wait", &c.FailoverWait, true, "10s", "how long a statement waits for a primary before it fails with 57P03"),
 		span("drain_timeout", &c.DrainTimeout, true, "60s", "how long sessions may keep server connections of a removed backend"),
+		span("cooldown", &c.Cooldown, true, "30s", "time between two changes of the number of backends by the admin API"),
 		caddyfile.Enum("catalog", &c.Catalog, []string{"on", "off"}, "on", "read the schema of each database, to know what functions, views and operators do"),
 		caddyfile.Strings("read_functions", &c.ReadFunctions, "<glob>...", "", "functions that only read, whatever the catalog says"),
 		caddyfile.Strings("write_functions", &c.WriteFunctions, "<glob>...", "", "functions that write, whatever the catalog says"),

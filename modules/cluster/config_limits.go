@@ -121,6 +121,7 @@ func (c *Config) resolveLimits(s *Settings) error {
 	return durations(
 		duration{"failover_wait", c.FailoverWait, true, &s.FailoverWait},
 		duration{"drain_timeout", c.DrainTimeout, true, &s.DrainTimeout},
+		duration{"cooldown", c.Cooldown, true, &s.Cooldown},
 	)
 }
 

@@ -16,6 +16,7 @@ import (
 type entry struct {
 	backend  *Backend
 	endpoint Endpoint
+	origin   Origin
 	stop     context.CancelFunc // of the monitor
 
 	facts    facts  // of the last answer

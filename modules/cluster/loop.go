@@ -33,8 +33,9 @@ type run struct {
 	published chan publication // from the sources
 	kicked    chan struct{}    // settings were swapped, or a circuit has moved
 
-	settings    *Settings // in force in the loop
-	generation  uint64    // of the sources
+	settings    *Settings  // in force in the loop
+	overrides   *overrides // the same of what operators have changed
+	generation  uint64     // of the sources
 	stopSources context.CancelFunc
 	sources     map[Source]chan struct{} // closed when the source has ended
 	lists       lists
@@ -139,10 +140,15 @@ func (r *run) loop() {
 
 // apply takes over the settings in force.
 func (r *run) apply() {
-	s := r.c.settings.Load()
+	s, o := r.c.settings.Load(), r.c.operator.overrides()
 	if s == r.settings {
+		if o != r.overrides {
+			r.overrides = o
+			r.join()
+		}
 		return
 	}
+	r.overrides = o
 	before := r.settings
 	r.settings = s
 	for _, e := range r.entries {
@@ -171,13 +177,17 @@ func (r *run) apply() {
 	r.join()
 }
 
-// join brings the entries in line with the endpoints known: config first, then
-// sources. What stays keeps its backend.
+// join brings the entries in line with the endpoints known: config first, then what
+// was added at run time, then sources. What stays keeps its backend.
 func (r *run) join() {
 	want := make(map[string]Endpoint)
-	for _, e := range slices.Concat(r.settings.Backends, r.lists.all()) {
-		if _, taken := want[e.Name]; !taken {
-			want[e.Name] = e
+	origins := make(map[string]Origin)
+	for origin, list := range [...][]Endpoint{OriginConfig: r.settings.Backends, OriginAdmin: r.overrides.backends, OriginSource: r.lists.all()} {
+		for _, e := range list {
+			if _, taken := want[e.Name]; !taken {
+				e.Drain = e.Drain || r.overrides.drained[e.Name]
+				want[e.Name], origins[e.Name] = e, Origin(origin)
+			}
 		}
 	}
 	for name, e := range r.entries {
@@ -195,7 +205,7 @@ func (r *run) join() {
 		if w.Drain && !e.endpoint.Drain {
 			e.backend.set.Retire()
 		}
-		e.endpoint = w
+		e.endpoint, e.origin = w, origins[name]
 	}
 }
 

@@ -42,6 +42,7 @@ func (r *run) member(e *entry, d decision, now Mark) *Member {
 	parts := health.parts(failed, total, latency, circuit)
 	m := &Member{
 		Backend: b, Role: v.role, State: v.state, Reason: v.reason, Fit: v.fit,
+		Origin: e.origin, Leaving: e.leftAt != 0,
 		Up:    e.trusted && e.problem == "",
 		Score: health.score(parts), Parts: parts, Circuit: circuit, Latency: latency,
 		LagBytes: e.lag, Weight: e.weight(health, now), Priority: e.endpoint.Priority,

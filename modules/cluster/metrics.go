@@ -54,6 +54,11 @@ var (
 		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	}, []string{labelCluster})
 
+	cooldownRefusalsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_postgres_cooldown_refusals_total",
+		Help: "Changes of the number of backends by the admin API that came too soon after the last one.",
+	}, []string{labelCluster})
+
 	authQueriesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_postgres_auth_queries_total",
 		Help: "Queries for the verifier of a user, by outcome.",
@@ -74,8 +79,8 @@ func newBackendMetrics(cluster, backend string) *backendMetrics {
 
 // clusterMetrics are the counters of one cluster.
 type clusterMetrics struct {
-	failovers, joins, leaves prometheus.Counter
-	outages                  prometheus.Observer
+	failovers, joins, leaves, cooldowns prometheus.Counter
+	outages                             prometheus.Observer
 }
 
 func newClusterMetrics(cluster string) *clusterMetrics {
@@ -84,6 +89,7 @@ func newClusterMetrics(cluster string) *clusterMetrics {
 		joins:     joinsTotal.WithLabelValues(cluster),
 		leaves:    leavesTotal.WithLabelValues(cluster),
 		outages:   outageSeconds.WithLabelValues(cluster),
+		cooldowns: cooldownRefusalsTotal.WithLabelValues(cluster),
 	}
 }
 
@@ -116,7 +122,7 @@ func authQueries(cluster string, err error) prometheus.Counter {
 // Prometheus.
 func (r *Registry) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		transitionsTotal, failuresTotal, probeFailuresTotal, failoversTotal, outageSeconds, authQueriesTotal,
+		transitionsTotal, failuresTotal, probeFailuresTotal, failoversTotal, outageSeconds, cooldownRefusalsTotal, authQueriesTotal,
 		joinsTotal, leavesTotal,
 		&gauges{registry: r},
 	}

@@ -119,6 +119,7 @@ func (cl *Claim) Release() {
 		c.life.run = nil
 		c.secrets.erase()
 		c.verifiers.erase()
+		c.operator.forget()
 	}
 	c.life.Unlock()
 	c.Unreference()

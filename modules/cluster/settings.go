@@ -49,6 +49,10 @@ type Settings struct {
 	// long leaving backends keep the server connections in use.
 	FailoverWait, DrainTimeout time.Duration
 
+	// Cooldown is the time between two changes of the number of backends at run
+	// time.
+	Cooldown time.Duration
+
 	// Catalog tells whether the schema of each database is read.
 	Catalog bool
 
@@ -218,6 +222,7 @@ func newSettings() *Settings {
 		LagResume:    8 << 20,
 		FailoverWait: 10 * time.Second,
 		DrainTimeout: 60 * time.Second,
+		Cooldown:     30 * time.Second,
 		Catalog:      true,
 		Monitor: MonitorSettings{
 			Interval:     time.Second,

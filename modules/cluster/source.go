@@ -27,7 +27,7 @@ type Endpoint struct {
 	// serves as before.
 	Drain bool
 
-	found bool // by a source
+	found bool // at run time: it has to show first that it is what it should be
 }
 
 // Source is the interface of the guest modules in namespace postgres.sources.

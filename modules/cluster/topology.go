@@ -99,6 +99,11 @@ type Member struct {
 	Role  Role
 	State State
 
+	// Origin is who named the backend. Leaving tells that nobody does any more: it
+	// finishes what runs on it.
+	Origin  Origin
+	Leaving bool
+
 	// Reason says in words why the member is not fit, or what is wrong with it;
 	// empty when all is well. It is for people.
 	Reason string

@@ -32,6 +32,16 @@ func (*Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/postgres/clusters", Handler: reading(listClusters)},
 		{Pattern: "/postgres/clusters/{cluster}", Handler: reading(showCluster)},
+		{Pattern: "/postgres/clusters/{cluster}/backends", Handler: byMethod(map[string]caddy.AdminHandlerFunc{
+			http.MethodGet: listBackends, http.MethodPost: addBackend,
+		}, "GET, POST")},
+		{Pattern: "/postgres/clusters/{cluster}/backends/{backend}", Handler: byMethod(map[string]caddy.AdminHandlerFunc{
+			http.MethodGet: showBackend, http.MethodDelete: removeBackend,
+		}, "GET, DELETE")},
+		{Pattern: "/postgres/clusters/{cluster}/backends/{backend}/{action}", Handler: only(http.MethodPost, operateBackend)},
+		{Pattern: "/postgres/clusters/{cluster}/policy", Handler: byMethod(map[string]caddy.AdminHandlerFunc{
+			http.MethodGet: showPolicy, http.MethodPost: setPolicy, http.MethodDelete: resetPolicy,
+		}, "GET, POST, DELETE")},
 		{Pattern: "/postgres/clusters/{cluster}/explain", Handler: only(http.MethodPost, explain)},
 		{Pattern: "/postgres/sessions", Handler: reading(listSessions)},
 		{Pattern: "/postgres/sessions/{session}", Handler: only(http.MethodDelete, endSession)},

@@ -13,6 +13,8 @@ type clusterView struct {
 	Name        string        `json:"name"`
 	Primary     *string       `json:"primary"` // null: none
 	Consistency string        `json:"consistency"`
+	Policy      policyView    `json:"policy"`
+	Cooldown    float64       `json:"cooldown_seconds"` // until the number of backends may be changed again
 	Backends    []backendView `json:"backends"`
 }
 
@@ -20,6 +22,7 @@ type clusterView struct {
 type backendView struct {
 	Name           string     `json:"name"`
 	Address        string     `json:"address"`
+	Origin         string     `json:"origin"`
 	Role           string     `json:"role"`
 	State          string     `json:"state"`
 	Reason         string     `json:"reason,omitempty"`
@@ -59,7 +62,10 @@ type poolView struct {
 
 func viewCluster(c *cluster.Cluster) clusterView {
 	t, s := c.Topology(), c.Settings()
-	v := clusterView{Name: c.Name(), Consistency: s.Consistency.String(), Backends: make([]backendView, 0, len(t.Members))}
+	v := clusterView{
+		Name: c.Name(), Consistency: s.Consistency.String(), Policy: viewPolicy(c), Cooldown: c.Cooldown().Seconds(),
+		Backends: make([]backendView, 0, len(t.Members)),
+	}
 	if t.Primary != nil {
 		name := t.Primary.Backend.Name()
 		v.Primary = &name
@@ -73,7 +79,7 @@ func viewCluster(c *cluster.Cluster) clusterView {
 func viewBackend(m *cluster.Member) backendView {
 	b := m.Backend
 	v := backendView{
-		Name: b.Name(), Address: b.Address(), Role: m.Role.String(), State: m.State.String(), Reason: m.Reason,
+		Name: b.Name(), Address: b.Address(), Origin: m.Origin.String(), Role: m.Role.String(), State: m.State.String(), Reason: m.Reason,
 		Up: m.Up, Fit: m.Fit, Circuit: b.Circuit().String(), Score: m.Score,
 		ScoreParts:     scoreView{Errors: m.Parts.Errors, Latency: m.Parts.Latency, Circuit: m.Parts.Circuit},
 		LatencySeconds: m.Latency.Seconds(), LagBytes: m.LagBytes, LagSeconds: m.LagTime.Seconds(),

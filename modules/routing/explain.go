@@ -74,10 +74,8 @@ func Explain(c *cluster.Cluster, t *cluster.Topology, r *Request) *Explanation {
 
 // policyOf returns the policy in force.
 func policyOf(c *cluster.Cluster) Policy {
-	if s := c.Settings(); s != nil {
-		if p, ok := s.Policy.(Policy); ok {
-			return p
-		}
+	if p, ok := c.Policy().(Policy); ok {
+		return p
 	}
 	return defaultPolicy
 }
