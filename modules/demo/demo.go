@@ -24,6 +24,7 @@ import (
 
 	"github.com/fairwaydb/fairway/modules/pgtest"
 	"github.com/fairwaydb/fairway/modules/postgres"
+	"github.com/fairwaydb/fairway/modules/terminal"
 )
 
 // What the demo creates in its servers and its configuration.
@@ -55,7 +56,7 @@ type Options struct {
 // demo is one run.
 type demo struct {
 	options Options
-	screen  *screen
+	screen  *terminal.Screen
 	dir     string
 	addr    string // of the proxy
 	admin   string // of the admin API
@@ -68,7 +69,7 @@ type demo struct {
 // Run runs the demo until the context ends, or as Options.For and Options.Once say, and takes everything down again.
 // The end of the context is no error.
 func Run(ctx context.Context, o Options) (err error) {
-	d := &demo{options: o, screen: newScreen(o.Out)}
+	d := &demo{options: o, screen: terminal.NewScreen(o.Out)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Ends nested: what was started last is stopped first.
@@ -103,8 +104,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if ctx.Err() != nil {
 		why = context.Cause(ctx).Error()
 	}
-	d.screen.keep()
-	d.screen.say("Stopping (" + why + "): clients are let finish, then Caddy, PostgreSQL and the directory go.")
+	d.screen.Keep()
+	d.screen.Say("Stopping (" + why + "): clients are let finish, then Caddy, PostgreSQL and the directory go.")
 	cancel()
 	return nil
 }
@@ -155,7 +156,7 @@ func freeAddress(addr string) (string, error) {
 
 // startCluster starts PostgreSQL and creates the demo's role, database and table.
 func (d *demo) startCluster(ctx context.Context) error {
-	d.screen.say(fmt.Sprintf("Starting PostgreSQL: one primary and %s …", plural(d.options.Replicas, "replica")))
+	d.screen.Say(fmt.Sprintf("Starting PostgreSQL: one primary and %s …", plural(d.options.Replicas, "replica")))
 	// The cluster ends when Run closes it, after the clients and Caddy, and not already with the context.
 	c, err := pgtest.Start(context.WithoutCancel(ctx), pgtest.Options{Replicas: d.options.Replicas, Dir: filepath.Join(d.dir, "pg")})
 	if err != nil {
@@ -250,7 +251,7 @@ func (d *demo) awaitHealth(ctx context.Context) error {
 // introduce says what runs and what one can do with it.
 func (d *demo) introduce() {
 	_, port, _ := net.SplitHostPort(d.addr)
-	d.screen.say("",
+	d.screen.Say("",
 		"Fairway stands before it. Connect (on this machine everybody is let in without a password):",
 		"",
 		`    psql "host=127.0.0.1 port=`+port+` user=`+demoRole+` dbname=`+demoDatabase+`"`,

@@ -1,13 +1,14 @@
 package demo
 
 import (
-	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fairwaydb/fairway/modules/terminal"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -30,17 +31,17 @@ func TestTableGolden(t *testing.T) {
 	trouble := sampleView()
 	trouble.problem = "connection refused"
 	cases := map[string]struct {
-		style style
+		style terminal.Style
 		view  view
 	}{
-		"plain":       {style{}, sampleView()},
-		"terminal":    {style{ansi: true}, sampleView()},
-		"trouble":     {style{}, trouble},
-		"nothing_yet": {style{}, view{}},
+		"plain":       {terminal.Style{}, sampleView()},
+		"terminal":    {terminal.Style{ANSI: true}, sampleView()},
+		"trouble":     {terminal.Style{}, trouble},
+		"nothing_yet": {terminal.Style{}, view{}},
 	}
 	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := strings.Join(tt.style.lines(tt.view), "\n") + "\n"
+			got := strings.Join(tt.view.lines(tt.style), "\n") + "\n"
 			file := filepath.Join("testdata", name+".txt")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
@@ -55,39 +56,5 @@ func TestTableGolden(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
-	}
-}
-
-func TestFormatBytes(t *testing.T) {
-	for n, want := range map[int64]string{
-		-1: "-", 0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 16 << 20: "16.0 MiB", 150 << 30: "150 GiB", 1 << 62: "4194304 TiB",
-	} {
-		if got := formatBytes(n); got != want {
-			t.Errorf("%d: got %s, want %s", n, got, want)
-		}
-	}
-}
-
-func TestScreenDrawsOverTheLastViewOnATerminal(t *testing.T) {
-	var out bytes.Buffer
-	s := &screen{out: &out, style: style{ansi: true}}
-	s.show(view{})
-	first := out.Len()
-	s.show(view{})
-	// Three lines: the header, an empty one and the load.
-	if got := out.String()[first:]; !strings.HasPrefix(got, "\x1b[3A\x1b[J") {
-		t.Errorf("the second view begins with %q", got)
-	}
-	out.Reset()
-	s.style.ansi = false
-	s.wipe()
-	out.Reset()
-	s.show(view{})
-	s.show(view{})
-	if strings.Contains(out.String(), "\x1b") {
-		t.Errorf("escape sequences in plain output: %q", out.String())
-	}
-	if isTerminal(&out) {
-		t.Error("a buffer counts as a terminal")
 	}
 }

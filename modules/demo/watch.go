@@ -16,7 +16,7 @@ const (
 // watch shows the table again and again until the context ends or the options say so.
 func (d *demo) watch(ctx context.Context) {
 	period := plainPeriod
-	if d.screen.style.ansi {
+	if d.screen.Style.ANSI {
 		period = terminalPeriod
 	}
 	if d.options.Once {
@@ -28,8 +28,8 @@ func (d *demo) watch(ctx context.Context) {
 		ctx, cancel = context.WithTimeout(ctx, d.options.For)
 		defer cancel()
 	}
-	d.screen.wrap(false)
-	defer d.screen.wrap(true)
+	d.screen.Wrap(false)
+	defer d.screen.Wrap(true)
 	_, _ = d.watcher.rows(ctx) // the counters from which rates are told
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -38,7 +38,7 @@ func (d *demo) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			d.screen.show(d.look(ctx, now))
+			d.screen.Show(d.look(ctx, now).lines(d.screen.Style))
 			if d.options.Once {
 				return
 			}
