@@ -24,6 +24,7 @@ import (
 
 	"github.com/fairwaydb/fairway/modules/pgtest"
 	"github.com/fairwaydb/fairway/modules/postgres"
+	"github.com/fairwaydb/fairway/modules/status"
 	"github.com/fairwaydb/fairway/modules/terminal"
 )
 
@@ -63,7 +64,7 @@ type demo struct {
 	cluster *pgtest.Cluster
 	load    *load
 	keeper  *keeper
-	watcher *watcher
+	watcher *status.Watcher
 }
 
 // Run runs the demo until the context ends, or as Options.For and Options.Once say, and takes everything down again.
@@ -98,7 +99,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	d.keeper = newKeeper(d.cluster)
 	d.keeper.start(ctx)
 	defer d.keeper.wait()
-	d.watcher = newWatcher(d.admin)
+	d.watcher = status.NewWatcher(clusterName, d.fetchMetrics)
 	d.watch(ctx)
 	why := "time is up"
 	if ctx.Err() != nil {
@@ -235,13 +236,17 @@ func (d *demo) awaitHealth(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		status, err := get(ctx, "http://"+d.admin+"/postgres/health", nil)
-		if err == nil && status == http.StatusOK {
+		var code int
+		reply, err := d.get(ctx, "/postgres/health")
+		if err == nil {
+			code, err = reply.StatusCode, reply.Body.Close()
+		}
+		if code == http.StatusOK {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until GET /postgres/health is 200 (last: %d): %w; see %s", status,
+			return fmt.Errorf("wait until GET /postgres/health is 200 (last: %d): %w; see %s", code,
 				errors.Join(context.Cause(ctx), err), filepath.Join(d.dir, "caddy.log"))
 		case <-tick.C:
 		}
@@ -272,4 +277,28 @@ func plural(n int, noun string) string {
 		return "one " + noun
 	}
 	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// client asks the admin API; without connections kept for later there is nothing to close at the end.
+var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// get asks the admin API for a page, whose body the caller closes.
+func (d *demo) get(ctx context.Context, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.admin+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(request)
+}
+
+// fetchMetrics returns the metrics.
+func (d *demo) fetchMetrics(ctx context.Context) (io.ReadCloser, error) {
+	reply, err := d.get(ctx, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	if reply.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("GET /metrics: status %d", reply.StatusCode), reply.Body.Close())
+	}
+	return reply.Body, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairwaydb/fairway/modules/status"
 	"github.com/fairwaydb/fairway/modules/terminal"
 )
 
@@ -17,10 +18,10 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func sampleView() view {
 	return view{
 		backends: []backendRow{
-			{name: "pg1", role: "primary", state: "healthy", score: 1, scored: true, lag: -1, writes: 40, reads: 1, open: 4, inUse: 1, pid: 4711},
-			{name: "pg2", role: "replica", state: "lagging", score: 0.94, scored: true, lag: 17 << 20, reads: 119, open: 6, inUse: 2, waiting: 3, pid: 4712},
-			{name: "pg3", role: "replica", state: "failed", score: 0.2, scored: true, lag: 512, open: 0},
-			{name: "pg4", lag: -1, pid: 4714},
+			{Row: status.Row{Name: "pg1", Role: "primary", State: "healthy", Score: 1, Scored: true, Lag: -1, Writes: 40, Reads: 1, Open: 4, InUse: 1}, pid: 4711},
+			{Row: status.Row{Name: "pg2", Role: "replica", State: "lagging", Score: 0.94, Scored: true, Lag: 17 << 20, Reads: 119, Open: 6, InUse: 2, Waiting: 3}, pid: 4712},
+			{Row: status.Row{Name: "pg3", Role: "replica", State: "failed", Score: 0.2, Scored: true, Lag: 512, Open: 0}},
+			{Row: status.Row{Name: "pg4", Lag: -1}, pid: 4714},
 		},
 		load:   loadSummary{clients: 4, rate: 160, total: 12345, failed: 2, slowest: 12345 * time.Microsecond, lastFail: "08006 connection to pg3 lost"},
 		events: []string{"12:00:01 pg3 is dead; it comes back in 15s"},

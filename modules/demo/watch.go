@@ -30,7 +30,7 @@ func (d *demo) watch(ctx context.Context) {
 	}
 	d.screen.Wrap(false)
 	defer d.screen.Wrap(true)
-	_, _ = d.watcher.rows(ctx) // the counters from which rates are told
+	_, _ = d.watcher.Rows(ctx) // the counters from which rates are told
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
@@ -49,15 +49,16 @@ func (d *demo) watch(ctx context.Context) {
 // look gathers a view.
 func (d *demo) look(ctx context.Context, now time.Time) view {
 	v := view{load: d.load.summary(now), events: d.keeper.events()}
-	rows, err := d.watcher.rows(ctx)
+	rows, err := d.watcher.Rows(ctx)
 	if err != nil {
 		v.problem = err.Error()
 	}
-	for i := range rows {
-		if n := d.cluster.Node(rows[i].name); n != nil {
-			rows[i].pid = n.PID()
+	for _, row := range rows {
+		r := backendRow{Row: row}
+		if n := d.cluster.Node(row.Name); n != nil {
+			r.pid = n.PID()
 		}
+		v.backends = append(v.backends, r)
 	}
-	v.backends = rows
 	return v
 }

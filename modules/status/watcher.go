@@ -1,20 +1,20 @@
-package demo
+// Package status shows what the backends of a running cluster do, read from the
+// metrics on its admin endpoint: as rows, and as a table for people.
+package status
 
 import (
 	"bufio"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Metrics the table is made of. They are Fairway's own; docs/metrics.md explains them.
+// Metrics the rows are made of. They are Fairway's own; docs/metrics.md explains them.
 const (
 	metricRole       = "caddy_postgres_backend_role"
 	metricState      = "caddy_postgres_backend_state"
@@ -24,94 +24,108 @@ const (
 	metricStatements = "caddy_postgres_statements_total"
 )
 
-// bodyLimit bounds what is read of an answer of the admin API.
-const bodyLimit = 16 << 20
+// Row is what is known of one backend.
+type Row struct {
+	Name, Role, State string
+	Score             float64 // 0 to 1
+	Scored            bool    // false while nothing is known
+	Lag               int64   // bytes behind the primary; negative: not known or no replica
+	Reads, Writes     float64 // statements a second
+	Open, InUse       int     // server connections
+	Waiting           int     // sessions that wait for one
+}
 
-// watcher reads the metrics from the admin API and keeps the counters of the last time, to tell rates.
-type watcher struct {
-	url   string
-	since time.Time
-	last  map[string]counts // by backend
+// Watcher reads the metrics again and again and keeps the counters of the last
+// time, to tell rates. One goroutine at a time uses it.
+type Watcher struct {
+	cluster string
+	fetch   func(ctx context.Context) (io.ReadCloser, error)
+	since   time.Time
+	last    map[string]counts // by backend
 }
 
 // counts are statements by what they do.
 type counts struct{ reads, writes float64 }
 
-// newWatcher reads from an admin API's address.
-func newWatcher(admin string) *watcher { return &watcher{url: "http://" + admin + "/metrics"} }
+// NewWatcher watches a cluster. fetch returns the page /metrics of the admin
+// endpoint, whose body the watcher closes.
+func NewWatcher(cluster string, fetch func(ctx context.Context) (io.ReadCloser, error)) *Watcher {
+	return &Watcher{cluster: cluster, fetch: fetch}
+}
 
-// rows returns a row for each backend of the demo's cluster, sorted by name.
-func (w *watcher) rows(ctx context.Context) ([]backendRow, error) {
-	var samples []sample
-	status, err := get(ctx, w.url, func(body io.Reader) (err error) {
-		samples, err = readSamples(body)
-		return err
-	})
+// bodyLimit bounds what is read of an answer of the admin API.
+const bodyLimit = 64 << 20
+
+// Rows returns a row for each backend of the cluster, by name. Rates are those since
+// the call before, 0 in the first one.
+func (w *Watcher) Rows(ctx context.Context) ([]Row, error) {
+	body, err := w.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if status != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: status %d", w.url, status)
+	samples, err := readSamples(io.LimitReader(body, bodyLimit))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return nil, err
 	}
 	return w.digest(samples, time.Now()), nil
 }
 
 // digest makes rows of samples.
-func (w *watcher) digest(samples []sample, now time.Time) []backendRow {
-	rows, sums := make(map[string]*backendRow), make(map[string]counts)
+func (w *Watcher) digest(samples []sample, now time.Time) []Row {
+	rows, sums := make(map[string]*Row), make(map[string]counts)
 	for _, s := range samples {
 		name := s.labels["backend"]
-		if name == "" || s.labels["cluster"] != clusterName {
+		if name == "" || s.labels["cluster"] != w.cluster {
 			continue
 		}
 		r := rows[name]
 		if r == nil {
-			r = &backendRow{name: name, lag: -1}
+			r = &Row{Name: name, Lag: -1}
 			rows[name] = r
 		}
 		sums[name] = s.enter(r, sums[name])
 	}
 	passed := now.Sub(w.since).Seconds()
-	var sorted []backendRow
+	var sorted []Row
 	for name, r := range rows {
 		if before, ok := w.last[name]; ok && passed > 0 {
-			r.reads = max(0, sums[name].reads-before.reads) / passed
-			r.writes = max(0, sums[name].writes-before.writes) / passed
+			r.Reads = max(0, sums[name].reads-before.reads) / passed
+			r.Writes = max(0, sums[name].writes-before.writes) / passed
 		}
-		if r.role != "replica" {
-			r.lag = -1
+		if r.Role != "replica" {
+			r.Lag = -1
 		}
 		sorted = append(sorted, *r)
 	}
 	w.since, w.last = now, sums
-	slices.SortFunc(sorted, func(a, b backendRow) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(sorted, func(a, b Row) int { return cmp.Compare(a.Name, b.Name) })
 	return sorted
 }
 
 // enter puts one sample into a row, or adds it to the counts.
-func (s sample) enter(r *backendRow, sum counts) counts {
+func (s sample) enter(r *Row, sum counts) counts {
 	switch s.name {
 	case metricRole:
 		if s.value == 1 {
-			r.role = s.labels["role"]
+			r.Role = s.labels["role"]
 		}
 	case metricState:
 		if s.value == 1 {
-			r.state = s.labels["state"]
+			r.State = s.labels["state"]
 		}
 	case metricScore:
-		r.score, r.scored = s.value, true
+		r.Score, r.Scored = s.value, true
 	case metricLag:
-		r.lag = int64(s.value)
+		r.Lag = int64(s.value)
 	case metricPool:
 		switch s.labels["state"] {
 		case "in_use":
-			r.inUse = int(s.value)
-			r.open += int(s.value)
+			r.InUse = int(s.value)
+			r.Open += int(s.value)
 		case "idle":
-			r.open += int(s.value)
+			r.Open += int(s.value)
 		case "waiting":
-			r.waiting = int(s.value)
+			r.Waiting = int(s.value)
 		}
 	case metricStatements:
 		if s.labels["class"] == "read" {
@@ -175,24 +189,4 @@ func parseSample(line string) (sample, bool) {
 	var err error
 	s.value, err = strconv.ParseFloat(number, 64)
 	return s, err == nil
-}
-
-// client asks the admin API; without connections kept for later there is nothing to close at the end.
-var client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
-// get asks for a page and lets read, when it is not nil, have the body.
-func get(ctx context.Context, url string, read func(io.Reader) error) (status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	if read != nil {
-		err = read(io.LimitReader(response.Body, bodyLimit))
-	}
-	return response.StatusCode, err
 }

@@ -1,4 +1,4 @@
-package demo
+package status
 
 import (
 	"reflect"
@@ -32,7 +32,7 @@ caddy_postgres_statements_total{backend="pg2",class="read",cluster="demo"} ` + p
 }
 
 func TestRowsComeFromMetricsAndRatesFromTwoOfThem(t *testing.T) {
-	w, began := newWatcher("127.0.0.1:1"), time.Now()
+	w, began := NewWatcher("demo", nil), time.Now()
 	read := func(text string) []sample {
 		samples, err := readSamples(strings.NewReader(text))
 		if err != nil {
@@ -42,9 +42,9 @@ func TestRowsComeFromMetricsAndRatesFromTwoOfThem(t *testing.T) {
 	}
 	w.digest(read(statements("10", "100")), began)
 	got := w.digest(read(statements("30", "300")), began.Add(2*time.Second))
-	want := []backendRow{
-		{name: "pg1", role: "primary", state: "healthy", score: 0.75, scored: true, lag: -1, writes: 10},
-		{name: "pg2", role: "replica", state: "lagging", lag: 1 << 20, reads: 100, open: 5, inUse: 2, waiting: 1},
+	want := []Row{
+		{Name: "pg1", Role: "primary", State: "healthy", Score: 0.75, Scored: true, Lag: -1, Writes: 10},
+		{Name: "pg2", Role: "replica", State: "lagging", Lag: 1 << 20, Reads: 100, Open: 5, InUse: 2, Waiting: 1},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
