@@ -9,6 +9,7 @@ import (
 	// may stand before ours.
 	_ "github.com/mholt/caddy-l4"
 
+	_ "github.com/fairwaydb/fairway/modules/command"
 	_ "github.com/fairwaydb/fairway/modules/demo"
 	_ "github.com/fairwaydb/fairway/modules/dns"
 	_ "github.com/fairwaydb/fairway/modules/docker"
