@@ -72,7 +72,7 @@ func (s *Session) pinsOf(class *pgsql.Class) (pins pgsql.Effects, textRan bool) 
 	if facts == nil && s.schema.keeper != nil {
 		facts = s.schema.keeper.Facts() // from before the session's own change of the schema: better than none
 	}
-	left := facts.Leaves(class)
+	left := s.schema.judged.of(facts, class).leaves()
 	if left&pgsql.SetsSettings != 0 {
 		pins |= pgsql.Settings
 	}

@@ -12,7 +12,8 @@ type schema struct {
 	changes bool         // the transaction may have changed the schema
 	mark    cluster.Mark // when the last one that may have ended; 0: the facts in force know of it
 
-	late *catalog.Facts // what was known when a duplex turn began
+	late   *catalog.Facts // what was known when a duplex turn began
+	judged judged
 }
 
 // open begins to use the database's facts.
@@ -64,9 +65,43 @@ func (s *Session) facts() *catalog.Facts {
 	return f
 }
 
+// judged is what the schema says of a statement of the turn: it is asked several times.
+type judged struct {
+	class   *pgsql.Class
+	facts   *catalog.Facts
+	reads   bool // verdict is known
+	verdict catalog.Verdict
+	traced  bool // left is known
+	left    pgsql.Traces
+}
+
+// of makes room for the answers about another statement, or by other facts.
+func (j *judged) of(facts *catalog.Facts, class *pgsql.Class) *judged {
+	if j.class != class || j.facts != facts {
+		*j = judged{class: class, facts: facts}
+	}
+	return j
+}
+
+// judge is [catalog.Facts.Judge].
+func (j *judged) judge() catalog.Verdict {
+	if !j.reads {
+		j.verdict, j.reads = j.facts.Judge(j.class), true
+	}
+	return j.verdict
+}
+
+// leaves is [catalog.Facts.Leaves].
+func (j *judged) leaves() pgsql.Traces {
+	if !j.traced {
+		j.left, j.traced = j.facts.Leaves(j.class), true
+	}
+	return j.left
+}
+
 // reads tells that a statement only reads, by its wording and by the schema.
 func (s *Session) reads(class *pgsql.Class) bool {
-	return class.MaybeRead() && s.facts().Judge(class) == catalog.Reads
+	return class.MaybeRead() && s.schema.judged.of(s.facts(), class).judge() == catalog.Reads
 }
 
 // mayWrite tells that the session's own reads could miss something of what the statement did on a replica.
@@ -74,7 +109,7 @@ func (s *Session) mayWrite(class *pgsql.Class) bool {
 	if class.Effects&notPlain != 0 {
 		return true
 	}
-	switch s.facts().Judge(class) {
+	switch s.schema.judged.of(s.facts(), class).judge() {
 	case catalog.Reads:
 		return false
 	case catalog.NotLoaded:
@@ -96,7 +131,7 @@ func (s *Session) callsUnknown(class *pgsql.Class, facts *catalog.Facts) bool {
 	case facts == nil || s.schema.changes || s.schema.keeper.Behind():
 		return fires || len(class.Relations)+len(class.Functions) > 0
 	}
-	return facts.Leaves(class) != 0
+	return s.schema.judged.of(facts, class).leaves() != 0
 }
 
 // firesCode are the effects with which a statement may run code that it does not name: of triggers, rules, defaults and checks.
@@ -115,7 +150,7 @@ func (s *Session) noteCode(req *request, st *connState) {
 		return
 	}
 	st.functionsOf = s.id
-	if facts.Leaves(req.class)&(pgsql.SetsSettings|pgsql.RunsText) != 0 {
+	if s.schema.judged.of(facts, req.class).leaves()&(pgsql.SetsSettings|pgsql.RunsText) != 0 {
 		s.tx.shifted = true
 	}
 }

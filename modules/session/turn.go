@@ -81,6 +81,7 @@ var errNoTrial = errors.New("no trial request is left for the recovering backend
 // beginTurn forgets the turn before.
 func (s *Session) beginTurn() {
 	now := monotonic()
+	s.schema.judged = judged{}
 	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now, continues: s.segment}
 }
 
@@ -281,6 +282,7 @@ func (s *Session) finish(req *request) error {
 	}
 	if req.duplex {
 		req.class = s.batch.strict() // with what came after the turn had begun
+		s.schema.judged = judged{}   // the class is another one, at the same place
 		s.noteClass(req.class)
 	}
 	s.notePins(req.class)
