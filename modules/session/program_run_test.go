@@ -165,7 +165,7 @@ func (st *stage) shrink(t *testing.T, programs []program) (smaller []program, la
 	t.Helper()
 	until := time.Now().Add(shrinkTime)
 	fails := func(candidate []program) bool {
-		for range 2 {
+		for range 3 {
 			if time.Now().After(until) {
 				return false
 			}
@@ -183,7 +183,7 @@ func (st *stage) shrink(t *testing.T, programs []program) (smaller []program, la
 		}
 		return false
 	}
-	if !fails(programs) && !fails(programs) {
+	if !fails(programs) {
 		return nil, nil
 	}
 	smaller = append([]program(nil), programs...)

@@ -44,18 +44,6 @@ func (p program) String() string {
 	return b.String()
 }
 
-// scripted reads a program whose steps are separated by empty lines.
-func scripted(text string) (p program) {
-	for part := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
-		var s step
-		for line := range strings.Lines(part) {
-			s = append(s, strings.TrimSpace(line))
-		}
-		p = append(p, s)
-	}
-	return p
-}
-
 // heard is what came after a line that asks for an answer.
 type heard struct {
 	line   string

@@ -29,7 +29,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // The number of programs, half of them from a fixed seed, is FAIRWAY_PROGRAMS, the other seed FAIRWAY_SEED: see `make property`.
 func TestEightClientsOnThreeServerConnectionsGetWhatTheyGetAlone(t *testing.T) {
-	programs := number(t, "FAIRWAY_PROGRAMS", 144)
+	programs := number(t, "FAIRWAY_PROGRAMS", 96)
 	seed := number(t, "FAIRWAY_SEED", rand.Uint64N(1_000_000))
 	t.Logf("%d programs, half of them of seed 1, the others of FAIRWAY_SEED=%d", programs, seed)
 	running := goleak.IgnoreCurrent()
