@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -74,4 +76,35 @@ func TestAClientThatLeavesHasItsStatementCancelled(t *testing.T) {
 			t.Fatal("still runs")
 		}
 	}
+}
+
+// TestASessionWithoutClientDoesNotWaitForAServerForEver: a server process that is stopped answers neither the statement nor the cancel
+// request.
+func TestASessionWithoutClientDoesNotWaitForAServerForEver(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	c := dialPeer(t, p.addr)
+	frozen, err := strconv.Atoi(c.ask(false, "select pg_backend_pid() for update"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(frozen, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(frozen, syscall.SIGCONT) })
+	left := c.session()
+	c.say("Q select 1 for update")
+	c.flush()
+	_ = c.conn.Close()
+	until(t, "the client is missed", func() bool { return left.left.Load() != 0 })
+	left.left.Store(monotonic() - int64(abandonAfter) - 1) // as if it had been a while
+	until(t, "the session ends", func() bool {
+		sessions.mu.Lock()
+		defer sessions.mu.Unlock()
+		for _, s := range sessions.mu.sessions {
+			if s == left {
+				return false
+			}
+		}
+		return true
+	})
 }

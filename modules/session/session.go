@@ -130,7 +130,7 @@ type Session struct {
 	waitsSince atomic.Int64 // monotonic nanoseconds since when the session waits on a server; 0 does not wait
 	heldSince  atomic.Int64 // monotonic nanoseconds since when it holds a connection and waits on its client; 0 does not
 	woken      atomic.Bool  // the registry interrupted the client read
-	left       atomic.Bool  // the watch has seen the client leave
+	left       atomic.Int64 // monotonic nanoseconds since when the watch knows that the client has left; 0 it has not
 	closing    atomic.Bool  // drain or the admin asked the session to end when idle
 	killed     atomic.Bool  // the admin asked the session to end at once
 	evicted    atomic.Bool  // the backend of the connection it holds has left the cluster

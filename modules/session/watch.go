@@ -56,9 +56,7 @@ func (reg *Registry) overdue(before int64) []*Session {
 // look attends to one session that waits.
 func (s *Session) look() {
 	if s.waitsSince.Load() != 0 {
-		if hungUp(s.raw) && s.left.CompareAndSwap(false, true) {
-			s.reg.watch.Go(func() { s.cancel(errClientLeft) })
-		}
+		s.lookAfterClient()
 		return
 	}
 	if s.backendGone() {
@@ -66,6 +64,23 @@ func (s *Session) look() {
 	}
 	if s.heldSince.Load() != 0 && s.woken.CompareAndSwap(false, true) {
 		_ = s.conn.SetReadDeadline(past)
+	}
+}
+
+// abandonAfter is how long a server may take to answer the cancel request of a client that has left. It may have a rollback to do.
+const abandonAfter = 30 * time.Second
+
+// lookAfterClient cancels the statement of a client that has left, and gives up a server connection whose server does not answer that.
+func (s *Session) lookAfterClient() {
+	switch left := s.left.Load(); {
+	case left == 0 && hungUp(s.raw):
+		s.left.Store(monotonic())
+		s.reg.watch.Go(func() { s.cancel(errClientLeft) })
+	case left != 0 && monotonic()-left > int64(abandonAfter):
+		s.mu.Lock()
+		lease := s.mu.active
+		s.mu.Unlock()
+		lease.Abort()
 	}
 }
 
