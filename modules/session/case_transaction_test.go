@@ -91,15 +91,20 @@ func TestATransactionOnAReplicaSaysHowToReachThePrimary(t *testing.T) {
 	px := startProxy(t, pg, nil)
 	table(t, px, px.connect(t, ""), "ct_hint", "a int")
 	c := px.connect(t, "") // without writes of its own
-	exec(t, c, "begin read only")
-	exec(t, c, "select * from ct_hint")
-	_, err := c.Exec(t.Context(), "select pg_advisory_lock(617)")
-	sqlstate(t, err, "0A000")
-	var e *pgconn.PgError
-	if !errors.As(err, &e) || !strings.Contains(e.Hint, "primary") {
-		t.Errorf("the hint is %+v", e)
+	if _, err := c.Prepare(t.Context(), "kept", "select pg_advisory_lock(617)"); err != nil {
+		t.Fatal(err)
 	}
-	exec(t, c, "rollback")
+	for _, statement := range []string{"select pg_advisory_lock(617)", "kept", "listen ct_hint", "notify ct_hint"} {
+		exec(t, c, "begin read only")
+		exec(t, c, "select * from ct_hint")
+		_, err := c.Exec(t.Context(), statement)
+		sqlstate(t, err, "0A000")
+		var e *pgconn.PgError
+		if !errors.As(err, &e) || !strings.Contains(e.Hint, "primary") {
+			t.Errorf("%s: the hint is %+v", statement, e)
+		}
+		exec(t, c, "rollback")
+	}
 }
 
 // TestASnapshotIsSetWhereItWasExported: as pg_dump does with several jobs.

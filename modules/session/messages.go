@@ -88,7 +88,7 @@ func (s *Session) sendBind(c *pool.Conn, body []byte) error {
 	values := body[rest:]
 	refusal := s.refuseBound(s.statements.lookup(name), values)
 	if refusal != nil {
-		values = unreadable(values)
+		server, values = refusedName, unreadable(values)
 	}
 	c.W.Begin(pgwire.MsgBind)
 	c.W.Bytes(portal)

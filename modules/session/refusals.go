@@ -21,9 +21,12 @@ var refusalClass = &pgsql.Class{Effects: pgsql.ServerState, Statements: 1, Kind:
 // unreadableFormat is a format that no server knows: a Bind with it fails.
 const unreadableFormat = 2
 
+// refusedName is a statement that no server has, for no statement of ours is called so: a Bind of it fails.
+const refusedName = "fairway_refused"
+
 // refuses tells whether the error of a server is the one that a refusal was to provoke.
 func refuses(refusal, e *pgwire.Error) bool {
-	return refusal != nil && (e.Code == pgwire.CodeSyntaxError || e.Code == pgwire.CodeInvalidParameterValue)
+	return refusal != nil && (e.Code == pgwire.CodeSyntaxError || e.Code == pgwire.CodeInvalidParameterValue || e.Code == pgwire.CodeUndefinedPreparedStatement)
 }
 
 // refusal is the error a statement must fail with, nil for most: it gives a setting of ours a value that means nothing, or is sent to
@@ -159,10 +162,16 @@ func checkStartup(asked []pgwire.Param) *pgwire.Error {
 	return nil
 }
 
-// refuseBound returns what is wrong with the values that a Bind gives to settings of ours; rest is what follows the names in it.
+// refuseBound returns what is wrong with a statement that was prepared before its transaction was on a replica, or with the values that
+// a Bind gives to settings of ours; rest is what follows the names in it.
 func (s *Session) refuseBound(stmt *statement, rest []byte) *pgwire.Error {
 	if stmt == nil {
 		return nil
+	}
+	if stmt.refusal == nil && (len(stmt.class.Settings) > 0 || stmt.class.Effects&mayRefuse != 0) {
+		if e := s.refusal(stmt.class); e != nil {
+			return e
+		}
 	}
 	for i := range stmt.class.Settings {
 		set := &stmt.class.Settings[i]

@@ -27,12 +27,15 @@ func TestDifferenceOfSettings(t *testing.T) {
 			"SELECT pg_catalog.set_config('session_authorization','s',false),pg_catalog.set_config('role','r',false)", false,
 		},
 		{
-			"what only some may set before the role", map[string]string{"role": "q"},
+			"what only some may set before the role",
+			map[string]string{"role": "q"},
 			map[string]string{"role": "r", "track_functions": "all"},
 			"RESET role;SELECT pg_catalog.set_config('track_functions','all',false),pg_catalog.set_config('role','r',false)", false,
 		},
 		{
-			"the role stays while others change", map[string]string{"role": "r"}, map[string]string{"role": "r", "work_mem": "1MB"},
+			"the role stays while others change",
+			map[string]string{"role": "r"},
+			map[string]string{"role": "r", "work_mem": "1MB"},
 			"SELECT pg_catalog.set_config('work_mem','1MB',false)", true,
 		},
 		{"quotes", nil, map[string]string{"a.b": `it's \ it`}, `SELECT pg_catalog.set_config('a.b', E'it''s \\ it',false)`, false},
