@@ -12,7 +12,7 @@ type schema struct {
 	changes bool         // the transaction may have changed the schema
 	mark    cluster.Mark // when the last one that may have ended; 0: the facts in force know of it
 
-	late   *catalog.Facts // what was known when a duplex turn began
+	late   *catalog.Facts // what was known when a duplex turn began; nil between turns
 	judged judged
 }
 
@@ -32,6 +32,13 @@ func (sc *schema) close() {
 		sc.keeper.Close()
 		sc.keeper = nil
 	}
+}
+
+// forgetFacts lets go of what the schema has said in the turn: the facts of a large one take megabytes, and each change of it makes new
+// ones. An idle session holds none.
+func (s *Session) forgetFacts() {
+	s.schema.judged, s.schema.late = judged{}, nil
+	s.route.Class, s.route.Facts = nil, nil
 }
 
 // note remembers that a statement may change the schema for others. What it does to temporary relations is nobody else's affair.

@@ -206,6 +206,7 @@ func (s *Session) firstContact(deadline time.Time) error {
 		return s.badOptions
 	}
 	s.beginTurn()
+	defer s.forgetFacts()
 	since := s.cluster.Beginnings()
 	d := s.cluster.Defaults()
 	s.began, s.had = d.Version(), d.For(s.identity)

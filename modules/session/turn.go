@@ -81,13 +81,13 @@ var errNoTrial = errors.New("no trial request is left for the recovering backend
 // beginTurn forgets the turn before.
 func (s *Session) beginTurn() {
 	now := monotonic()
-	s.schema.judged = judged{}
 	s.turn = turn{sent: s.w.Sent(), keep: s.w.Len(), started: now, requested: now, continues: s.segment}
 }
 
 // run does one turn: lease, send, relay, release. A returned error ends the session; everything else was told to the client.
 func (s *Session) run(req *request) error {
 	s.beginTurn()
+	defer s.forgetFacts()
 	s.route.Tried, s.forced = s.route.Tried[:0], false
 	for attempt := 1; ; attempt++ {
 		fresh := !s.lease.held()
