@@ -24,6 +24,8 @@ const (
 	HoldsState
 	// Loads leaves what no cleaning takes away, as LOAD and setseed do.
 	Loads
+	// Deallocates takes prepared statements of the server connection away, whoever made them.
+	Deallocates
 )
 
 // Code is the body of a function, procedure or DO, as far as its words tell.
@@ -41,7 +43,7 @@ type Code struct {
 var codeWords = sync.OnceValue(func() map[string]Traces {
 	table := map[string]Traces{
 		"execute": RunsText | HoldsState, "temp": HoldsState, "temporary": HoldsState, "listen": HoldsState,
-		"hold": HoldsState, "prepare": HoldsState,
+		"hold": HoldsState, "prepare": HoldsState, "deallocate": Deallocates,
 	}
 	for name, b := range builtins() {
 		switch {

@@ -31,6 +31,7 @@ func TestWhatTheWordsOfABodyLeaveBehind(t *testing.T) {
 		"BEGIN INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1; END":           0,
 		"SELECT setseed(0.5)":                                                           Loads,
 		"BEGIN LOAD 'auto_explain'; END":                                                Loads,
+		"BEGIN DEALLOCATE ALL; END":                                                     Deallocates,
 		"SELECT query_to_xml(q, true, true, '')":                                        RunsText | HoldsState,
 		"BEGIN template := 1; reload := 2; END":                                         0,
 	} {

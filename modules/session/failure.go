@@ -29,6 +29,11 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 		return nil
 	}
 	if own, _ := s.queue.front(); own.action == drop && s.queue.awaits(ownShape) {
+		if s.forgetLost(c, r, e) {
+			s.turn.lostName = true
+			s.segmentFailed(c)
+			return nil
+		}
 		e.Raw = append([]byte(nil), e.Raw...)
 		s.turn.own, s.turn.harmless = e, s.turn.own == nil
 		s.segmentFailed(c)
@@ -38,7 +43,7 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 	case refuses(r.refusal, e):
 		e = r.refusal
 		s.w.Error(e)
-	case s.stalePlan(c, r, e):
+	case s.stalePlan(c, r, e), s.forgetLost(c, r, e) && s.unseen():
 		s.turn.refused, s.turn.stale = e, true
 	case s.refusedHere(e):
 		s.turn.refused = e

@@ -179,6 +179,11 @@ func (s *Session) stalePlan(c *pool.Conn, r reply, e *pgwire.Error) bool {
 		s.mark = cluster.Now()
 		return false
 	}
+	return s.unseen()
+}
+
+// unseen tells that a request whose shared statement did not do can run again unseen: nothing of it has been executed or told.
+func (s *Session) unseen() bool {
 	return !s.segment && !s.turn.continues && !s.tx.open && !s.clientSaw() && s.request.replayable() && s.turn.refused == nil &&
 		s.request.class.Effects&(pgsql.TxBegin|pgsql.TxEnd) == 0
 }

@@ -73,6 +73,7 @@ func (s *Session) pinsOf(class *pgsql.Class) (pins pgsql.Effects, textRan bool) 
 		facts = s.schema.keeper.Facts() // from before the session's own change of the schema: better than none
 	}
 	left := s.schema.judged.of(facts, class).leaves()
+	s.turn.forgets = s.turn.forgets || left&pgsql.Deallocates != 0
 	if left&pgsql.SetsSettings != 0 {
 		pins |= pgsql.Settings
 	}

@@ -43,6 +43,9 @@ func (s *Session) refusal(class *pgsql.Class) *pgwire.Error {
 			}
 		}
 	}
+	if e := refusePrepared(class); e != nil {
+		return e
+	}
 	if e := s.refuseAlone(class); e != nil {
 		return e
 	}

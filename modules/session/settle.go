@@ -170,6 +170,7 @@ type connState struct {
 	sequencesOf uint64              // the session whose sequence values currval and lastval would show
 	shapes      map[string]uint64   // of the rows of shared statements, as last described here
 	doubtful    map[string]struct{} // shared statements that the server may still have although it was to forget them
+	doubtAll    bool                // so may be all that the connection does not count as known
 	news        uint64              // of [newsTotal], when the server reported a change last
 	queue       []reply             // the memory of the queue of whoever holds the connection; empty
 }
@@ -186,7 +187,7 @@ func (st *connState) doubt(shared string) {
 func (st *connState) doubted(shared string) bool {
 	_, ok := st.doubtful[shared]
 	delete(st.doubtful, shared)
-	return ok
+	return ok || st.doubtAll
 }
 
 func stateOf(c *pool.Conn) *connState {

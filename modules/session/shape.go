@@ -152,5 +152,9 @@ func (s *Session) checkShapes(c *pool.Conn) error {
 	}
 	c.W.Sync()
 	s.queue.push(reply{expect: expectSync, action: drop, own: ownShape})
-	return s.await(c)
+	if err := s.await(c); err != nil || !s.turn.lostName {
+		return err
+	}
+	s.turn.lostName = false
+	return s.checkShapes(c) // it is parsed this time
 }

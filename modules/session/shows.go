@@ -26,7 +26,7 @@ func (s *Session) replace(sql []byte, class *pgsql.Class) replacement {
 	if class.Show != "" && strings.HasPrefix(class.Show, ownPrefix) {
 		return s.replaceShow(class)
 	}
-	if len(class.Settings) == 0 && class.Effects&mayRefuse == 0 {
+	if len(class.Settings)+len(class.Prepared) == 0 && class.Effects&mayRefuse == 0 {
 		return replacement{class: class}
 	}
 	if e := s.refusal(class); e != nil {

@@ -45,6 +45,8 @@ type turn struct {
 	probed    []*string     // the row a probe of ours returned
 	discarded bool          // a DISCARD ALL completed
 	unsaid    bool          // a query of ours changed what servers report
+	lostName  bool          // a shared statement that was asked for its shape is not there any more
+	forgets   bool          // its code may take prepared statements away
 	harmless  bool          // the own query that failed has changed nothing on the server connection
 	hurry     bool          // a notice or notification came, which a server sends at once
 	torn      bool          // a frame was cut off half-way to the client
@@ -286,6 +288,9 @@ func (s *Session) finish(req *request) error {
 		s.noteClass(req.class)
 	}
 	s.notePins(req.class)
+	if s.turn.forgets {
+		forgetStatements(c)
+	}
 	if s.turn.beganHere {
 		s.begin.clear()
 	}
