@@ -160,23 +160,19 @@ func (s *Session) sendParse(c *pool.Conn, body []byte) error {
 	return nil
 }
 
-// taken is an empty statement: a server connection can be told of it in every state, a failed transaction among them.
-var taken = &statement{shared: sharedPrefix + "taken", types: []byte{0, 0}}
+// taken is an empty statement, made only for its name to be taken: a server connection can be told of it in every state, a failed
+// transaction among them.
+var taken = &statement{name: "taken", shared: sharedPrefix + "taken", types: []byte{0, 0}}
 
 // refuseTaken makes the server say that a name is taken, after what else is wrong with the text, so that the transaction fails there
-// too. Where it does not know the statement of that name another one stands in.
+// too. Never is the client's text sent under a name that others share: the server may have lost what had that name.
 func (s *Session) refuseTaken(c *pool.Conn, prev *statement, sql, types []byte) {
-	stmt := prev
-	if !c.Knows(prev.shared) {
-		stmt = &statement{name: prev.name, shared: taken.shared}
-		if !c.Knows(taken.shared) {
-			s.learn(c, taken)
-			c.W.Parse(taken.shared, taken.text, taken.types)
-			s.queue.push(reply{expect: expectParse, action: drop, stmt: taken, known: taken.shared})
-		}
-	}
-	c.W.Parse(stmt.shared, string(sql), types)
-	s.queue.push(reply{expect: expectParse, stmt: stmt})
+	c.W.Close('S', taken.shared)
+	s.queue.push(reply{expect: expectClose, action: drop})
+	c.W.Parse(taken.shared, taken.text, taken.types)
+	s.queue.push(reply{expect: expectParse, action: drop, stmt: taken})
+	c.W.Parse(taken.shared, string(sql), types)
+	s.queue.push(reply{expect: expectParse, stmt: &statement{name: prev.name, shared: taken.shared}})
 }
 
 // noteBound adds what a statement does that is bound in a duplex turn, whose messages are not all known when it begins.
