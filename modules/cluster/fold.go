@@ -31,8 +31,10 @@ type entry struct {
 	lag         int64
 	lagging     bool
 	measured    bool         // lag was known once
-	settled     bool         // it was the primary, or fit, once
-	before      string       // incarnation of the last backend of that name, empty: there was none
+	settled     bool         // it was the primary, or a replica that is no newcomer, once
+	proven      bool         // the last backend of that name was settled, and this one may be it
+	rival       bool         // it was no standby beside a primary that is none of the source's making
+	past        *memory      // of the last backend of that name, nil: there was none
 	circuit     CircuitState // at the last refresh
 	weightSince Mark         // begin of the slow start; 0: full weight
 
@@ -61,11 +63,11 @@ func (r *run) fold(o outcome) {
 		r.foldDefaults(e, e.facts.defaults, f.defaults)
 	}
 	switch {
-	case !e.known && e.before == "":
+	case !e.known && (e.past == nil || e.past.incarnation == ""):
 		// Until a server answers for the first time it was not there yet: a replica that
 		// is being made, mostly. That speaks against nobody.
 		b.circuit.reset(s.Breaker.Recovery())
-	case !e.known && e.before != f.incarnation:
+	case !e.known && e.past.incarnation != f.incarnation:
 		b.circuit.restarted(s.Breaker.Recovery())
 	case e.known && f.incarnation != e.facts.incarnation:
 		r.c.logger().Info("backend was restarted", zap.String("cluster", r.c.name), zap.String("backend", b.name))
@@ -77,6 +79,10 @@ func (r *run) fold(o outcome) {
 		// A standby between two receivers shows an older timeline, never a newer.
 		f.timeline = max(f.timeline, e.facts.timeline)
 	}
+	if !e.known {
+		e.proven = e.past.proves(&f)
+	}
+	e.rival = e.rival && !f.at.recovery
 	if !e.trusted {
 		r.c.logger().Info("backend answers", zap.String("cluster", r.c.name), zap.String("backend", b.name),
 			zap.Bool("in_recovery", f.at.recovery), zap.Uint32("timeline", f.timeline))
@@ -151,7 +157,10 @@ func (r *run) refresh() {
 	candidates := make([]candidate, len(names))
 	for i, name := range names {
 		e := r.entries[name]
-		candidates[i] = candidate{name: name, facts: e.facts, trusted: e.trusted, reported: e.reported}
+		candidates[i] = candidate{
+			name: name, facts: e.facts, trusted: e.trusted, reported: e.reported,
+			found: e.endpoint.found, newcomer: e.stranger(), rival: e.rival,
+		}
 	}
 	d := r.roles.decide(candidates)
 	r.followPrimary(r.entries[d.primary])

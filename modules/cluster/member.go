@@ -33,11 +33,13 @@ func (r *run) member(e *entry, d decision, now Mark) *Member {
 	sit := situation{
 		facts: e.facts, known: e.known, trusted: e.trusted, problem: e.problem,
 		leaving: e.leftAt != 0, lagging: e.lagging && e.measured, drain: e.endpoint.Drain, newcomer: e.newcomer(),
+		stranger: e.stranger(), rival: e.rival,
 		degraded: failed > 0 && float64(failed) >= health.DegradedAt*float64(total),
 		circuit:  circuit, systemID: r.roles.systemID, decision: d, primary: primary,
 	}
 	v := sit.judge()
-	e.settled = e.settled || v.fit || v.role == RolePrimary
+	e.settled = e.settled || v.fit || v.role == RolePrimary || (v.role == RoleReplica && !e.newcomer())
+	e.rival = e.rival || (v.role == RoleRefused && sit.stranger && e.facts.systemID == r.roles.systemID && d.primary != "")
 	b.primary.Store(v.role == RolePrimary)
 	parts := health.parts(failed, total, latency, circuit)
 	m := &Member{

@@ -14,6 +14,10 @@ const (
 type memory struct {
 	backend     *Backend
 	incarnation string // empty: it was never probed
+	settled     bool
+	rival       bool
+	standby     bool // when it answered last
+	timeline    uint32
 	at          Mark
 }
 
@@ -29,7 +33,10 @@ func (r *run) remember(e *entry) {
 		}
 		delete(r.past, oldest)
 	}
-	r.past[e.backend.name] = &memory{backend: e.backend, incarnation: e.facts.incarnation, at: Now()}
+	r.past[e.backend.name] = &memory{
+		backend: e.backend, incarnation: e.facts.incarnation, settled: e.settled || e.proven, rival: e.rival,
+		standby: e.facts.at.recovery, timeline: e.facts.timeline, at: Now(),
+	}
 }
 
 // recall makes a new entry go on where the last one of its name has ended.
@@ -39,7 +46,7 @@ func (r *run) recall(e *entry) {
 		return
 	}
 	delete(r.past, e.backend.name)
-	e.before = m.incarnation
+	e.past, e.rival = m, m.rival
 	e.backend.score.inherit(&m.backend.score)
 	e.circuit = e.backend.circuit.inherit(&m.backend.circuit)
 }
@@ -86,4 +93,16 @@ func (s *score) inherit(o *score) {
 // has, it is judged as any other.
 func (e *entry) newcomer() bool {
 	return e.endpoint.found && !e.settled && (e.facts.at.timeline == 0 || !e.measured)
+}
+
+// proves tells whether a backend that comes back with these facts may be what it was:
+// a standby that was promoted has a newer timeline, a copy has not.
+func (m *memory) proves(f *facts) bool {
+	return m != nil && m.settled && (!m.standby || f.timeline > m.timeline)
+}
+
+// stranger tells whether a backend that a source has found is no standby although it
+// was never seen to be the primary, nor a standby before: it may be a copy.
+func (e *entry) stranger() bool {
+	return e.endpoint.found && !e.settled && !e.proven && !e.facts.at.recovery
 }

@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // roles decides which backend is what. It keeps what outlives one decision: the
 // system the cluster belongs to and the timeline of its last primary.
 type roles struct {
@@ -13,6 +15,9 @@ type candidate struct {
 	facts    facts // as last seen; zero before the first answer
 	trusted  bool  // they hold now
 	reported bool  // at least one probe has ended, answered or not
+	found    bool  // at run time: the configuration does not name it
+	newcomer bool  // found, no standby, and neither a standby nor the primary of this cluster before
+	rival    bool  // a newcomer that was seen beside the primary: it is a copy
 }
 
 // decision is the outcome for one moment.
@@ -20,6 +25,8 @@ type decision struct {
 	primary  string // "": none
 	timeline uint32 // replicas on it are candidates; 0: none is known yet
 	tie      bool   // several primaries on the highest timeline: none was taken
+	holder   string // keeps newcomers from being the primary, "": nobody does
+	waiting  bool   // newcomers have to wait until all have been asked once
 }
 
 // decide chooses the primary among the candidates, which are sorted by name.
@@ -30,17 +37,21 @@ func (r *roles) decide(candidates []candidate) decision {
 	if r.systemID == 0 {
 		return decision{}
 	}
-	var d decision
+	d := decision{waiting: slices.ContainsFunc(candidates, func(c candidate) bool { return !c.reported })}
+	d.holder = r.holder(candidates)
 	var highest, replicas uint32
 	known := false // somebody configured is, or was last seen, on the last primary's timeline
 	for i := range candidates {
 		c := &candidates[i]
-		known = known || (c.facts.systemID == r.systemID && c.facts.timeline >= r.timeline)
+		known = known || (!c.rival && c.facts.systemID == r.systemID && c.facts.timeline >= r.timeline)
 		if !c.trusted || c.facts.systemID != r.systemID {
 			continue
 		}
 		if c.facts.at.recovery {
 			replicas = max(replicas, c.facts.timeline)
+			continue
+		}
+		if c.newcomer && (c.rival || d.waiting || d.holder != "") {
 			continue
 		}
 		switch {
@@ -69,11 +80,49 @@ func (r *roles) decide(candidates []candidate) decision {
 	return d
 }
 
+// holder names a backend that is no newcomer and is the primary, or was when it
+// answered last, or may be because it is configured and has never answered: beside
+// it a newcomer that is no standby is a copy, whatever its timeline.
+func (r *roles) holder(candidates []candidate) (name string) {
+	for i := range candidates {
+		c := &candidates[i]
+		switch {
+		case c.newcomer || c.facts.at.recovery:
+		case c.facts.systemID == r.systemID && c.facts.timeline >= r.timeline:
+			if c.trusted {
+				return c.name
+			}
+			name = c.name
+		case c.facts.systemID == 0 && !c.found && name == "":
+			name = c.name
+		}
+	}
+	return name
+}
+
+// voters are the candidates that decide which system the cluster is: those that the
+// configuration names, or all when none of these answers.
+func voters(candidates []candidate) []candidate {
+	var configured []candidate
+	wait := false
+	for i := range candidates {
+		if c := &candidates[i]; !c.found {
+			configured = append(configured, *c)
+			wait = wait || c.trusted || !c.reported
+		}
+	}
+	if wait {
+		return configured
+	}
+	return candidates
+}
+
 // agree returns the system that most of the backends that answered belong to, on
 // a tie that of the first by name. Before all have answered or failed to, only
 // the majority of all backends decides: one stray server that answers first must
 // not become the cluster.
 func agree(candidates []candidate) uint64 {
+	candidates = voters(candidates)
 	count := make(map[uint64]int)
 	all := true
 	for i := range candidates {
@@ -116,6 +165,8 @@ type situation struct {
 	lagging  bool
 	drain    bool
 	newcomer bool // found, and does not stream from the primary, or it is not known how far it is
+	stranger bool // found, and no standby: see candidate.newcomer
+	rival    bool
 	degraded bool
 	circuit  CircuitState
 	systemID uint64
@@ -159,6 +210,12 @@ func (s *situation) judge() verdict {
 		v.state, v.reason = StateStarting, "waiting for the other backends to tell which system the cluster is"
 	case s.facts.systemID != s.systemID:
 		v.state, v.reason = StateFailed, "belongs to another database system"
+	case s.asking():
+		v.state, v.reason = StateStarting, "found as a primary: waiting for the other backends to be asked"
+	case v.role == RoleRefused && s.stranger && s.decision.holder != "":
+		v.state, v.reason = StateFailed, "found as a primary beside "+s.decision.holder+": make it a standby, or take it away"
+	case v.role == RoleRefused && s.rival:
+		v.state, v.reason = StateFailed, "was found as a primary beside another: make it a standby, or name it in the configuration"
 	case v.role == RoleRefused && s.decision.tie:
 		v.state, v.reason = StateFailed, "several primaries on the same timeline: stop all but one"
 	case v.role == RoleRefused:
@@ -189,8 +246,17 @@ func (s *situation) role() Role {
 		return RoleReplica
 	case s.primary:
 		return RolePrimary
+	case s.asking():
+		return RoleUnknown
 	}
 	return RoleRefused
+}
+
+// asking tells whether the backend may turn out to be the primary once the others
+// have been asked.
+func (s *situation) asking() bool {
+	return s.trusted && s.systemID != 0 && s.facts.systemID == s.systemID && s.stranger && !s.rival &&
+		s.decision.waiting && s.decision.holder == ""
 }
 
 // health is the state of a member that serves, and what is wrong with it.

@@ -7,7 +7,7 @@ import (
 )
 
 // node makes a candidate from a short word: p or r for its role, the timeline, and modifiers: x another system, ? not
-// trusted, - never reported.
+// trusted, 0 never answered, - never reported, f found, n newcomer, ! rival.
 func node(i int, word string) candidate {
 	c := candidate{name: fmt.Sprintf("pg%d", i+1), trusted: true, reported: true}
 	c.facts.systemID = 1
@@ -21,6 +21,14 @@ func node(i int, word string) candidate {
 			c.trusted = false
 		case '-':
 			c.trusted, c.reported, c.facts = false, false, facts{}
+		case '0':
+			c.trusted, c.facts = false, facts{}
+		case 'f':
+			c.found = true
+		case 'n':
+			c.found, c.newcomer = true, true
+		case '!':
+			c.found, c.newcomer, c.rival = true, true, true
 		}
 	}
 	return c
@@ -66,12 +74,26 @@ func TestWhoIsPrimary(t *testing.T) {
 		},
 		{"nobody answers", [][]string{{"p1?", "r1?"}}, decision{}},
 		{"nobody at all", [][]string{{}}, decision{}},
+		{"a copy beside the primary", [][]string{{"p1", "p1n"}}, decision{primary: "pg1", timeline: 1, holder: "pg1"}},
+		{"a promoted copy beside the primary", [][]string{{"p1f", "r1", "p2n"}}, decision{primary: "pg1", timeline: 1, holder: "pg1"}},
+		{"a copy while the primary is down", [][]string{{"p1", "p2n"}, {"p1?", "p2n"}}, decision{timeline: 1, holder: "pg1"}},
+		{"a copy before a configured server has answered", [][]string{{"p10", "r1", "p2n"}}, decision{timeline: 1, holder: "pg1"}},
+		{"a copy that was seen beside a primary that has left", [][]string{{"p1", "p2!"}, {"p2!"}}, decision{}},
+		{"the first of found servers alone", [][]string{{"p1n", "r1f", "r1f"}}, decision{primary: "pg1", timeline: 1}},
+		{"the first of found servers waits for all", [][]string{{"p1n", "r1f", "r1n-"}}, decision{timeline: 1, waiting: true}},
+		{"two of found servers alone", [][]string{{"p1n", "p1n", "r1f"}}, decision{tie: true, timeline: 1}},
+		{"a found primary of configured replicas", [][]string{{"r1", "r1", "p1n"}}, decision{primary: "pg3", timeline: 1}},
+		{"a found primary in place of an old one", [][]string{{"p1", "p2f"}, {"p1", "p2n"}}, decision{primary: "pg2", timeline: 2}},
+		{"found servers do not outvote a configured one", [][]string{{"p1", "p9xn", "r9xf"}}, decision{primary: "pg1", timeline: 1, holder: "pg1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var r roles
 			var got decision
 			for _, words := range test.steps {
 				got = r.decide(nodes(words...))
+			}
+			if test.want.holder == "" && !test.want.waiting {
+				got.holder, got.waiting = "", false
 			}
 			if got != test.want {
 				t.Errorf("decided %+v, want %+v", got, test.want)
