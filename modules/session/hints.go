@@ -24,7 +24,7 @@ const (
 // noLSN is a position that no replica ever has.
 const noLSN = cluster.LSN(math.MaxUint64)
 
-// wishes are what the settings of a session say about routing.
+// wishes are what the settings of a session say about routing. They are read once for each set of settings, not with each statement.
 type wishes struct {
 	of          *settings // whose values these are
 	began       uint64    // and the version of what the servers set for new sessions
@@ -32,6 +32,9 @@ type wishes struct {
 	consistency cluster.Consistency
 	consistent  bool        // consistency is set
 	minLSN      cluster.LSN // what reads must have; 0 nothing
+
+	readOnly     bool // see defaultReadOnly
+	serializable bool // see defaultSerializable
 }
 
 // wish returns what the settings in force say. Values nobody understands say nothing; SET refuses them.
@@ -50,7 +53,24 @@ func (s *Session) wish() *wishes {
 			w.take(name, value)
 		}
 	}
+	on, ok := parseBool(s.defaultOf("default_transaction_read_only"))
+	w.readOnly = on && ok
+	w.serializable = strings.EqualFold(s.defaultOf("default_transaction_isolation"), "serializable")
 	return w
+}
+
+// defaultReadOnly tells that transactions are READ ONLY unless they say otherwise.
+func (s *Session) defaultReadOnly() bool { return s.wish().readOnly }
+
+// defaultSerializable tells that they are SERIALIZABLE, which a standby refuses.
+func (s *Session) defaultSerializable() bool { return s.wish().serializable }
+
+// defaultOf is the session's value of a setting, or what ALTER ROLE … SET and the like gave it.
+func (s *Session) defaultOf(name string) string {
+	if value := s.settings.value(name); value != "" {
+		return value
+	}
+	return s.had[name]
 }
 
 // take takes the value of one setting. A position that nobody understands is one that only the primary has.

@@ -229,3 +229,39 @@ func corrections(p *proxy) float64 {
 	}
 	return m.GetCounter().GetValue()
 }
+
+// What a role's default says about transactions is followed as soon as it holds, and what the session says instead as well.
+func TestTheDefaultsOfTransactionsFollowTheirSettings(t *testing.T) {
+	s := &Session{settings: noSettings}
+	check := func(readOnly, serializable bool) {
+		t.Helper()
+		if s.defaultReadOnly() != readOnly || s.defaultSerializable() != serializable {
+			t.Errorf("read only %v, serializable %v", s.defaultReadOnly(), s.defaultSerializable())
+		}
+	}
+	check(false, false)
+	s.had, s.began = map[string]string{"default_transaction_isolation": "Serializable", "default_transaction_read_only": "on"}, 1
+	check(true, true)
+	s.settings = newSettings(map[string]string{"default_transaction_isolation": "read committed"})
+	check(true, false)
+	s.settings = newSettings(map[string]string{"default_transaction_isolation": "serializable", "default_transaction_read_only": "off"})
+	check(false, true)
+	s.settings = noSettings
+	s.had, s.began = nil, 2
+	check(false, false)
+	if n := testing.AllocsPerRun(100, func() { s.defaultSerializable() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkTheDefaultsOfTransactions(b *testing.B) {
+	s := &Session{
+		settings: newSettings(map[string]string{"application_name": "a", "datestyle": "ISO", "extra_float_digits": "3", "timezone": "UTC"}),
+		had:      map[string]string{"search_path": "public"},
+	}
+	for b.Loop() {
+		if s.defaultSerializable() {
+			b.Fatal("serializable")
+		}
+	}
+}

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
@@ -209,24 +208,6 @@ func (s *Session) readOnlyTx(class *pgsql.Class) bool {
 // needsPrimary are the effects that keep even a READ ONLY transaction off the replicas.
 const needsPrimary = pgsql.Write | pgsql.RowLock | pgsql.DDL | pgsql.Temp | pgsql.Listen | pgsql.Notify | pgsql.AdvisoryLock |
 	pgsql.HoldCursor | pgsql.SQLPrepare | pgsql.CopyIn | pgsql.Sequence | pgsql.Load | pgsql.Discard | pgsql.ServerState | pgsql.Unknown
-
-func (s *Session) defaultReadOnly() bool {
-	on, ok := parseBool(s.defaultOf("default_transaction_read_only"))
-	return on && ok
-}
-
-// defaultSerializable tells that transactions are SERIALIZABLE unless they say otherwise, which a standby refuses.
-func (s *Session) defaultSerializable() bool {
-	return strings.EqualFold(s.defaultOf("default_transaction_isolation"), "serializable")
-}
-
-// defaultOf is the session's value of a setting, or what ALTER ROLE … SET and the like gave it.
-func (s *Session) defaultOf(name string) string {
-	if value := s.settings.value(name); value != "" {
-		return value
-	}
-	return s.had[name]
-}
 
 // transaction is what is known of the client's explicit transaction.
 type transaction struct {
