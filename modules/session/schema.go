@@ -157,6 +157,7 @@ func (s *Session) noteCode(req *request, st *connState) {
 		return
 	}
 	st.functionsOf = s.id
+	st.unread = st.unread || facts == catalog.Wording || facts == nil
 	if s.schema.judged.of(facts, req.class).leaves()&(pgsql.SetsSettings|pgsql.RunsText) != 0 {
 		s.tx.shifted = true
 	}

@@ -167,6 +167,7 @@ func (s *Session) identitySettings() (list []pgsql.Setting) {
 type connState struct {
 	settings    *settings
 	functionsOf uint64              // the session that last ran functions of which nobody knows what they leave behind
+	unread      bool                // nobody has read them: they may have made prepared statements
 	sequencesOf uint64              // the session whose sequence values currval and lastval would show
 	shapes      map[string]uint64   // of the rows of shared statements, as last described here
 	doubtful    map[string]struct{} // shared statements that the server may still have although it was to forget them

@@ -211,13 +211,21 @@ func (s *Session) putInFront(c *pool.Conn) error {
 }
 
 // cleanFunctions takes away what functions whose bodies nobody has read may have left on the server connection for another session:
-// settings, locks, temporary tables, notifications.
+// settings, locks, temporary tables, notifications, and what PREPARE has made. That takes the shared statements away, too; where code
+// is read, a session whose code may PREPARE keeps its connection.
 func (s *Session) cleanFunctions(c *pool.Conn) {
 	st := stateOf(c)
 	if st.functionsOf == 0 || st.functionsOf == s.id {
 		return
 	}
-	s.ownQuery(c, "SELECT pg_catalog.pg_advisory_unlock_all();UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;DISCARD TEMP;DISCARD SEQUENCES", ownSettings)
+	clean := "SELECT pg_catalog.pg_advisory_unlock_all();UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;DISCARD TEMP;DISCARD SEQUENCES"
+	if st.unread {
+		clean += ";DEALLOCATE ALL"
+		c.ForgetAll()
+		st.unread, st.doubtAll = false, false
+		clear(st.doubtful)
+	}
+	s.ownQuery(c, clean, ownSettings)
 	st.functionsOf, st.sequencesOf, st.settings = 0, s.id, noSettings
 }
 
