@@ -49,7 +49,8 @@ type Source struct {
 	logger    *zap.Logger
 	settings  engineSettings
 	selection selection
-	watcher   *watcher // nil: not referred to
+	watcher   *watcher // set once: Run may still use it when the source is cleaned up
+	released  bool     // only Cleanup's: the watcher was given back
 }
 
 // defaultPort is PostgreSQL's.
@@ -150,10 +151,10 @@ func (s *Source) ForCluster(name string) {
 
 // Cleanup gives the watcher back. It may be called more than once.
 func (s *Source) Cleanup() error {
-	if s.watcher == nil {
+	if s.watcher == nil || s.released {
 		return nil
 	}
-	s.watcher = nil
+	s.released = true
 	return release(s.settings)
 }
 

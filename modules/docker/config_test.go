@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -90,6 +91,29 @@ func TestOneWatcherServesAllSourcesAndOutlivesConfigurations(t *testing.T) {
 		t.Error("the watcher is still referred to")
 	}
 	w.wg.Wait()
+}
+
+func TestASourceMayBeCleanedUpBeforeItsRunHasEnded(t *testing.T) {
+	f := newFake(t)
+	f.run("a", "pg1", "10.0.0.1", main)
+	t.Setenv("DOCKER_HOST", f.url)
+	for range 20 {
+		s := provisioned(t, new(Source))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx, func([]cluster.Endpoint) {}) }()
+		stop()
+		if err := s.Cleanup(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+		// One that is scheduled only now.
+		if err := s.Run(ctx, func([]cluster.Endpoint) {}); !errors.Is(err, context.Canceled) {
+			t.Errorf("a late run ended with %v", err)
+		}
+	}
 }
 
 func TestAReloadWhileTheEngineIsGoneKeepsTheList(t *testing.T) {
