@@ -142,8 +142,8 @@ type resolver struct {
 // maxPacket is what fits a UDP packet on any path, see RFC 9715.
 const maxPacket = 1232
 
-// look asks the servers one after the other, each for the name as it is and with the
-// search domains, until one answers.
+// look asks the servers for the name as it is and with the search domains, in the
+// order of resolv.conf.
 func (r *resolver) look(ctx context.Context, qtype uint16) ([]netip.Addr, time.Duration, error) {
 	servers, names := r.servers, []string{dns.Fqdn(r.name)}
 	if len(servers) == 0 {
@@ -156,23 +156,41 @@ func (r *resolver) look(ctx context.Context, qtype uint16) ([]netip.Addr, time.D
 		}
 		names = config.NameList(r.name)
 	}
-	err := fmt.Errorf("%s names no server: name a resolver in source dns", r.file)
+	if len(servers) == 0 {
+		return nil, 0, fmt.Errorf("%s names no server: name a resolver in source dns", r.file)
+	}
+	return r.search(ctx, servers, names, qtype)
+}
+
+// search asks for one name after the other until one has addresses. That there are
+// none is the answer only if each name was answered. When the name as it is cannot be
+// asked for, none that a search domain makes of it takes its place.
+func (r *resolver) search(ctx context.Context, servers, names []string, qtype uint16) ([]netip.Addr, time.Duration, error) {
+	var failure error
 	for _, name := range names {
-		for _, server := range servers {
-			var addresses []netip.Addr
-			var ttl time.Duration
-			if addresses, ttl, err = r.ask(ctx, server, name, qtype); err == nil {
-				if len(addresses) > 0 {
-					return addresses, ttl, nil
-				}
-				break // the server knows: the next name
-			}
-			if ctx.Err() != nil {
-				return nil, 0, ctx.Err()
-			}
+		addresses, ttl, err := r.askAny(ctx, servers, name, qtype)
+		switch {
+		case err == nil && len(addresses) > 0:
+			return addresses, ttl, nil
+		case ctx.Err() != nil:
+			return nil, 0, ctx.Err()
+		case err != nil && name == dns.Fqdn(r.name):
+			return nil, 0, err
+		case err != nil && failure == nil:
+			failure = err
 		}
 	}
-	return nil, 0, err
+	return nil, 0, failure
+}
+
+// askAny asks the servers in turn until one answers.
+func (r *resolver) askAny(ctx context.Context, servers []string, name string, qtype uint16) (addresses []netip.Addr, ttl time.Duration, err error) {
+	for _, server := range servers {
+		if addresses, ttl, err = r.ask(ctx, server, name, qtype); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return addresses, ttl, err
 }
 
 // ask asks one server.
