@@ -139,9 +139,6 @@ func (s *Session) gather(typ byte, body []byte) error {
 		s.batch.binds = true
 		if !s.batch.parses(name) {
 			if stmt := s.statements.lookup(name); stmt != nil {
-				if stmt.asks != "" {
-					s.refresh(stmt)
-				}
 				s.batch.classes = append(s.batch.classes, stmt.class)
 			}
 		}

@@ -54,8 +54,7 @@ func (s *Session) sendMessage(c *pool.Conn, typ byte, body []byte) error {
 		c.W.End()
 		s.queue.push(reply{expect: expectDescribe, stmt: s.statements.lookup(name)})
 	case pgwire.MsgExecute:
-		c.W.Frame(typ, body)
-		s.queue.push(reply{expect: expectExecute})
+		s.sendExecute(c, body)
 	case pgwire.MsgClose:
 		return s.sendClose(c, body)
 	case pgwire.MsgCopyData:
@@ -84,9 +83,9 @@ func (s *Session) sendBind(c *pool.Conn, body []byte) error {
 	if err != nil {
 		return fatalFrom(err)
 	}
-	server := s.know(c, name)
 	values := body[rest:]
-	refusal := s.refuseBound(s.statements.lookup(name), values)
+	refusal := s.refreshBound(name, values)
+	server := s.know(c, name)
 	if refusal != nil {
 		server, values = refusedName, unreadable(values)
 	}
@@ -106,6 +105,16 @@ func (s *Session) pushBind(portal, name []byte, refusal *pgwire.Error) {
 	s.queue.push(reply{expect: expectBind, stmt: stmt, refusal: refusal})
 	s.latest.portal, s.latest.stmt = append(s.latest.portal[:0], portal...), stmt
 	s.noteBound(name)
+}
+
+// sendExecute executes a portal.
+func (s *Session) sendExecute(c *pool.Conn, body []byte) {
+	r := reply{expect: expectExecute}
+	if stmt := s.latest.made(body); stmt != nil {
+		r.shows = stmt.class == showClass
+	}
+	c.W.Frame(pgwire.MsgExecute, body)
+	s.queue.push(r)
 }
 
 // sendClose closes a portal at the server. A statement is only forgotten by the session: other sessions may use it.
@@ -214,13 +223,18 @@ func (s *Session) identify(stmt *statement) {
 	}
 }
 
-// refresh brings a statement up to date whose text depends on the state of the session.
-func (s *Session) refresh(stmt *statement) {
-	if text := stmt.text; stmt.refusal == nil {
-		if s.stand(stmt); stmt.text != text {
-			s.identify(stmt)
+// refreshBound brings the statement of a Bind up to date and returns what the Bind must fail with; values are what follows the names.
+func (s *Session) refreshBound(name, values []byte) *pgwire.Error {
+	stmt := s.statements.lookup(name)
+	if stmt == nil {
+		return nil
+	}
+	if stmt.asks != "" && stmt.refusal == nil {
+		if refusal := s.refresh(stmt); refusal != nil {
+			return refusal
 		}
 	}
+	return s.refuseBound(stmt, values)
 }
 
 // parseUnnamed prepares the unnamed statement.

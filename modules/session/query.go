@@ -108,7 +108,7 @@ func (s *Session) send(req *request, c *pool.Conn) error {
 	}
 	s.segment = false // its ReadyForQuery ends an open segment too
 	c.SetUnnamed(0)
-	s.queue.push(reply{expect: expectQuery, refusal: req.refusal})
+	s.queue.push(reply{expect: expectQuery, refusal: req.refusal, shows: req.class == showClass})
 	if req.typ != 0 {
 		return s.stream(c)
 	}

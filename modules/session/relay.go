@@ -132,6 +132,9 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 			if err := s.commandComplete(c); err != nil {
 				return err
 			}
+			if r.shows {
+				return s.showTag(c, r)
+			}
 		}
 	case pgwire.MsgPortalSuspended:
 		s.turn.completed = s.turn.completed || r.action == forward // what it did so far may have left something
@@ -294,6 +297,15 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 		s.forgetAll(c)
 	}
 	return nil
+}
+
+// showTag completes a SHOW that another statement stood for.
+func (s *Session) showTag(c *pool.Conn, r reply) error {
+	s.w.CommandComplete("SHOW")
+	if r.expect == expectExecute {
+		s.queue.pop()
+	}
+	return dropFrame(c)
 }
 
 // forgetAll follows a statement that has destroyed every prepared statement of the server connection.

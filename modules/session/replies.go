@@ -39,6 +39,7 @@ type reply struct {
 	named   bool          // Parse, Close: the client's name is stmt's or prev's name
 	known   string        // Parse: the shared name the server connection learns; Close: the one it forgets
 	fed     bool          // Execute: the end of the data for its COPY was sent
+	shows   bool          // query, Execute: it stands for a SHOW, and so does its command tag
 	refusal *pgwire.Error // query, Parse, Bind: the server is made to fail, and this is the error
 }
 

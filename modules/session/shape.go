@@ -30,6 +30,14 @@ func (b *latestBind) of(portal []byte) *statement {
 	return b.stmt
 }
 
+// made returns the statement of the portal that an Execute names, if that was made last, else nil.
+func (b *latestBind) made(execute []byte) *statement {
+	if n := len(b.portal); len(execute) <= n || execute[n] != 0 || string(execute[:n]) != string(b.portal) {
+		return nil
+	}
+	return b.stmt
+}
+
 var shapeSeed = maphash.MakeSeed()
 
 // rowShape is a hash of the names and types in a RowDescription, or of the type byte of NoData; never 0. ok is false for a malformed

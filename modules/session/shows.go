@@ -35,18 +35,23 @@ func (s *Session) replace(sql []byte, class *pgsql.Class) replacement {
 	return replacement{class: class}
 }
 
-// stand puts the replacement of a statement of the extended protocol in its place. What a SHOW answers changes: it is called again
-// before each Bind.
+// stand puts the replacement of a statement of the extended protocol that is being prepared in its place.
 func (s *Session) stand(stmt *statement) {
-	sql := stmt.asks
-	if sql == "" {
-		sql = stmt.text
+	if r := s.replace([]byte(stmt.text), stmt.class); r.text != "" {
+		stmt.asks, stmt.text, stmt.class, stmt.refusal = stmt.text, r.text, r.class, r.refusal
 	}
-	r := s.replace([]byte(sql), s.classifyExact([]byte(sql)))
-	if r.text == "" || r.text == stmt.text {
-		return
+}
+
+// refresh does so again before each Bind, for what a SHOW answers changes. It returns what the Bind must fail with: that holds for this
+// one only.
+func (s *Session) refresh(stmt *statement) *pgwire.Error {
+	sql := []byte(stmt.asks)
+	r := s.replace(sql, s.classifyExact(sql))
+	if r.refusal == nil && r.text != "" && r.text != stmt.text {
+		stmt.text, stmt.class = r.text, r.class
+		s.identify(stmt)
 	}
-	stmt.asks, stmt.text, stmt.class, stmt.refusal = sql, r.text, r.class, r.refusal
+	return r.refusal
 }
 
 // showClass is the class of a SHOW of a setting of ours: as any SHOW it runs on the primary.
