@@ -116,12 +116,16 @@ func (s *Session) feedLarge(c *pool.Conn, typ byte, n int) error {
 	}
 	skip := len(portal) + len(name) + 2
 	s.segMu.Lock()
+	refusal := s.refreshBound(name, head[skip:])
 	server := s.know(c, name)
+	if refusal != nil {
+		server = refusedName
+	}
 	c.W.Head(pgwire.MsgBind, len(portal)+len(server)+2+n-skip)
 	c.W.Bytes(portal)
 	c.W.Byte(0)
 	c.W.String(server)
-	s.pushBind(portal, name, nil)
+	s.pushBind(portal, name, refusal)
 	s.segMu.Unlock()
 	if err := s.r.ForwardBody(c.W, skip); err != nil {
 		var read *pgwire.ReadError
