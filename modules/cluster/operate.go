@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +25,10 @@ var (
 	// ErrConflict tells that the backend belongs to somebody else, or is what it is.
 	ErrConflict = errors.New("conflict")
 )
+
+// policyGrace is how long a policy that was set at run time is kept after another has
+// taken its place: statements may be asking it.
+const policyGrace = 5 * time.Second
 
 // CooldownError tells that the number of backends was changed a moment ago.
 type CooldownError struct {
@@ -77,18 +82,50 @@ type operator struct {
 	sync.Mutex           // serialises changes
 	changed    time.Time // when the number of backends was changed last
 	release    func()    // frees the policy
+	replaced   []*override
 }
 
-// forget undoes everything.
-func (o *operator) forget() {
+// override is a policy that another has taken the place of.
+type override struct{ release func() }
+
+// forget undoes everything. It returns what frees the policies, to be called without
+// locks.
+func (o *operator) forget() (release func()) {
 	o.Lock()
 	defer o.Unlock()
 	o.now.Store(nil)
-	if o.release != nil {
-		o.release()
-		o.release = nil
+	last, replaced := o.release, o.replaced
+	o.release, o.replaced, o.changed = nil, nil, time.Time{}
+	return func() {
+		for _, p := range replaced {
+			p.release()
+		}
+		if last != nil {
+			last()
+		}
 	}
-	o.changed = time.Time{}
+}
+
+// free releases a replaced policy, unless forget has it.
+func (o *operator) free(p *override) {
+	o.Lock()
+	i := slices.Index(o.replaced, p)
+	if i >= 0 {
+		o.replaced = slices.Delete(o.replaced, i, i+1)
+	}
+	o.Unlock()
+	if i >= 0 {
+		p.release()
+	}
+}
+
+// idle returns an error when no configuration is in force: what operators change then
+// would come back with a later one. operator is locked.
+func (c *Cluster) idle() error {
+	if c.active.Load() == nil {
+		return fmt.Errorf("%w: no configuration in force has cluster %s", ErrConflict, c.name)
+	}
+	return nil
 }
 
 func (o *operator) overrides() *overrides {
@@ -112,6 +149,9 @@ func (c *Cluster) AddBackend(e Endpoint, force bool) error {
 	o := &c.operator
 	o.Lock()
 	defer o.Unlock()
+	if err := c.idle(); err != nil {
+		return err
+	}
 	if m := c.Topology().Member(e.Name); m != nil && !m.Leaving || c.configures(e.Name) || o.overrides().find(e.Name) >= 0 {
 		return fmt.Errorf("%w: there is a backend %s: choose another name, or remove it first", ErrConflict, e.Name)
 	}
@@ -135,6 +175,9 @@ func (c *Cluster) RemoveBackend(name string, force bool) error {
 	o := &c.operator
 	o.Lock()
 	defer o.Unlock()
+	if err := c.idle(); err != nil {
+		return err
+	}
 	i := o.overrides().find(name)
 	switch m := c.Topology().Member(name); {
 	case i >= 0:
@@ -164,6 +207,9 @@ func (c *Cluster) SetDrained(name string, drained bool) error {
 	o := &c.operator
 	o.Lock()
 	defer o.Unlock()
+	if err := c.idle(); err != nil {
+		return err
+	}
 	m := c.Topology().Member(name)
 	switch {
 	case m == nil || m.Leaving:
@@ -184,17 +230,31 @@ func (c *Cluster) SetDrained(name string, drained bool) error {
 }
 
 // OverridePolicy puts a policy in force in place of that of the settings, nil that
-// of the settings again. release is called when the policy is not needed any more.
-func (c *Cluster) OverridePolicy(name string, policy any, release func()) {
+// of the settings again. release is called a while after the policy was replaced, or
+// at the end of the last claim. The error wraps [ErrConflict]: there is no claim, and
+// release is the caller's to call.
+func (c *Cluster) OverridePolicy(name string, policy any, release func()) error {
 	o := &c.operator
 	o.Lock()
-	defer o.Unlock()
-	before := o.release
-	c.override(func(next *overrides) { next.policy, next.named = policy, name })
-	if o.release = release; before != nil {
-		before()
+	if err := c.idle(); err != nil {
+		o.Unlock()
+		return err
 	}
+	before := &override{release: o.release}
+	c.override(func(next *overrides) { next.policy, next.named = policy, name })
+	if o.release = release; before.release != nil {
+		o.replaced = append(o.replaced, before)
+	}
+	o.Unlock()
+	c.do(func(ctx context.Context) {
+		select {
+		case <-time.After(policyGrace):
+			o.free(before)
+		case <-ctx.Done(): // the last claim was released: forget has it
+		}
+	})
 	c.logger().Info("policy set by the admin API", zap.String("cluster", c.name), zap.String("policy", name))
+	return nil
 }
 
 // Policy returns the policy in force: the one set at run time, else that of the

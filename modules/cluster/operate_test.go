@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,23 +163,63 @@ func TestAPolicyOfRunTimeGoesBeforeThatOfTheSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, three())
 		one := b.Claim(b.settingsOf(func(s *Settings) { s.Policy = "configured" }))
-		released := 0
-		b.OverridePolicy("first", "first", func() { released++ })
+		var released atomic.Int32
+		override := func(name string, policy any, release func()) {
+			t.Helper()
+			if err := b.OverridePolicy(name, policy, release); err != nil {
+				t.Fatal(err)
+			}
+		}
+		free := func() {
+			if !b.operator.TryLock() || !b.life.TryLock() {
+				t.Error("a policy is released under a lock")
+				return
+			}
+			b.operator.Unlock()
+			b.life.Unlock()
+			released.Add(1)
+		}
+		override("first", "first", free)
 		if b.Policy() != "first" || b.OverriddenPolicy() != "first" {
 			t.Errorf("the policy is %v", b.Policy())
 		}
-		b.OverridePolicy("second", "second", func() { released++ })
-		if b.Policy() != "second" || released != 1 {
-			t.Errorf("the policy is %v, %d released", b.Policy(), released)
+		override("second", "second", free)
+		if after(time.Second); b.Policy() != "second" || released.Load() != 0 {
+			t.Errorf("the policy is %v, %d released while statements may ask it", b.Policy(), released.Load())
 		}
-		b.OverridePolicy("", nil, nil)
-		if b.Policy() != "configured" || b.OverriddenPolicy() != "" || released != 2 {
-			t.Errorf("the policy is %v, %d released", b.Policy(), released)
+		if after(policyGrace); released.Load() != 1 {
+			t.Errorf("the policy is %v, %d released", b.Policy(), released.Load())
 		}
-		b.OverridePolicy("third", "third", func() { released++ })
+		override("", nil, nil)
+		if after(policyGrace); b.Policy() != "configured" || b.OverriddenPolicy() != "" || released.Load() != 2 {
+			t.Errorf("the policy is %v, %d released", b.Policy(), released.Load())
+		}
+		override("third", "third", free)
+		override("fourth", "fourth", free)
 		one.Release()
-		if released != 3 {
-			t.Errorf("the end of the cluster released %d", released)
+		if released.Load() != 4 {
+			t.Errorf("the end of the cluster released %d", released.Load())
+		}
+	})
+}
+
+func TestWithoutAClaimNothingIsChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, three())
+		b.Claim(b.settingsOf(only("pg1"))).Release()
+		for name, err := range map[string]error{
+			"a policy":  b.OverridePolicy("late", "late", func() { t.Error("it was the caller's to release") }),
+			"a server":  b.AddBackend(Endpoint{Name: "pg2", Address: "a"}, true),
+			"a removal": b.RemoveBackend("pg2", true),
+			"a drain":   b.SetDrained("pg1", true),
+		} {
+			if !errors.Is(err, ErrConflict) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		b.claim(t, only("pg1"))
+		if after(time.Second); b.OverriddenPolicy() != "" || len(b.Topology().Members) != 1 {
+			t.Errorf("the policy is %q, the members are %q", b.OverriddenPolicy(), b.members())
 		}
 	})
 }

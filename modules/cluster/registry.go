@@ -112,6 +112,7 @@ func (cl *Claim) Release() {
 		return
 	}
 	c.life.claims = slices.Delete(c.life.claims, i, i+1)
+	release := func() {}
 	if n := len(c.life.claims); n > 0 {
 		c.enforce(c.life.claims[n-1].settings)
 	} else {
@@ -119,9 +120,10 @@ func (cl *Claim) Release() {
 		c.life.run = nil
 		c.secrets.erase()
 		c.verifiers.erase()
-		c.operator.forget()
+		release = c.operator.forget()
 	}
 	c.life.Unlock()
+	release()
 	c.Unreference()
 }
 

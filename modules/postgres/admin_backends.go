@@ -173,7 +173,10 @@ func setPolicy(w http.ResponseWriter, r *http.Request) error {
 		release()
 		return apiError(http.StatusBadRequest, "policy %q: %w", named.Policy, err)
 	}
-	c.OverridePolicy(named.Policy, guest, release)
+	if err := c.OverridePolicy(named.Policy, guest, release); err != nil {
+		release()
+		return operationError(w, err)
+	}
 	return reply(w, http.StatusOK, viewPolicy(c))
 }
 
@@ -183,7 +186,9 @@ func resetPolicy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c.OverridePolicy("", nil, nil)
+	if err := c.OverridePolicy("", nil, nil); err != nil {
+		return operationError(w, err)
+	}
 	return reply(w, http.StatusOK, viewPolicy(c))
 }
 
