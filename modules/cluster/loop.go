@@ -185,7 +185,8 @@ func (r *run) join() {
 	for origin, list := range [...][]Endpoint{OriginConfig: r.settings.Backends, OriginAdmin: r.overrides.backends, OriginSource: r.lists.all()} {
 		for _, e := range list {
 			if _, taken := want[e.Name]; !taken {
-				e.Drain = e.Drain || r.overrides.drained[e.Name]
+				e.drained = r.overrides.drained[e.Name]
+				e.Drain = e.Drain || e.drained
 				want[e.Name], origins[e.Name] = e, Origin(origin)
 			}
 		}

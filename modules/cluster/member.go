@@ -32,7 +32,7 @@ func (r *run) member(e *entry, d decision, now Mark) *Member {
 	latency := b.score.latency()
 	sit := situation{
 		facts: e.facts, known: e.known, trusted: e.trusted, problem: e.problem,
-		leaving: e.leftAt != 0, lagging: e.lagging && e.measured, drain: e.endpoint.Drain, newcomer: e.newcomer(),
+		leaving: e.leftAt != 0, lagging: e.lagging && e.measured, drain: e.endpoint.Drain, drained: e.endpoint.drained, newcomer: e.newcomer(),
 		stranger: e.stranger(), rival: e.rival,
 		degraded: failed > 0 && float64(failed) >= health.DegradedAt*float64(total),
 		circuit:  circuit, systemID: r.roles.systemID, decision: d, primary: primary,

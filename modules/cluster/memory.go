@@ -51,13 +51,20 @@ func (r *run) recall(e *entry) {
 	e.circuit = e.backend.circuit.inherit(&m.backend.circuit)
 }
 
-// forget drops memories that are too old.
+// forget drops memories that are too old, and with them what operators have drained.
 func (r *run) forget(now Mark) {
 	for name, m := range r.past {
 		if now.Sub(m.at) > memoryTime {
 			delete(r.past, name)
 		}
 	}
+	var gone []string
+	for name := range r.overrides.drained {
+		if r.entries[name] == nil && r.past[name] == nil {
+			gone = append(gone, name)
+		}
+	}
+	r.c.forgetDrained(gone)
 }
 
 // inherit makes a new circuit what another one was when it was left: an open

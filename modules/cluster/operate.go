@@ -200,9 +200,9 @@ func (c *Cluster) RemoveBackend(name string, force bool) error {
 	return nil
 }
 
-// SetDrained takes a backend out of the reads, or back in, until the process ends.
-// What runs on it ends there. The primary cannot be drained: its writes have no
-// other place. The error wraps [ErrNoBackend] or [ErrConflict].
+// SetDrained takes a backend out of the reads, or back in, until the process ends, or
+// an hour after the backend has left; one that has left can be resumed, too. What runs
+// on it ends there. The primary cannot be drained: its writes have no other place. The error wraps [ErrNoBackend] or [ErrConflict].
 func (c *Cluster) SetDrained(name string, drained bool) error {
 	o := &c.operator
 	o.Lock()
@@ -211,12 +211,12 @@ func (c *Cluster) SetDrained(name string, drained bool) error {
 		return err
 	}
 	m := c.Topology().Member(name)
-	switch {
-	case m == nil || m.Leaving:
+	switch was := o.overrides().drained[name]; {
+	case (m == nil || m.Leaving) && (drained || !was):
 		return fmt.Errorf("%w %s", ErrNoBackend, name)
 	case drained && m.Role == RolePrimary:
 		return fmt.Errorf("%w: %s is the primary, and its writes have no other place: promote a replica first", ErrConflict, name)
-	case drained == o.overrides().drained[name]:
+	case drained == was:
 		return nil
 	}
 	c.override(func(next *overrides) {
@@ -227,6 +227,20 @@ func (c *Cluster) SetDrained(name string, drained bool) error {
 	c.logger().Info("backend drained or resumed by the admin API", zap.String("cluster", c.name), zap.String("backend", name),
 		zap.Bool("drained", drained))
 	return nil
+}
+
+// forgetDrained undoes the drains of backends that have been away for long.
+func (c *Cluster) forgetDrained(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	c.operator.Lock()
+	defer c.operator.Unlock()
+	c.override(func(next *overrides) {
+		for _, name := range names {
+			delete(next.drained, name)
+		}
+	})
 }
 
 // OverridePolicy puts a policy in force in place of that of the settings, nil that

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"math"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,45 @@ func TestADrainedBackendStaysDrainedUntilItIsResumed(t *testing.T) {
 			t.Fatal(err)
 		}
 		after(time.Second)
+		b.expect(t, map[string]string{"pg2": "replica healthy"})
+	})
+}
+
+func TestADrainLastsAnHourLongerThanItsBackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, three())
+		lists := found(t, b)
+		all := []Endpoint{at("pg2", "10.0.0.2:5432"), at("pg3", "10.0.0.3:5432")}
+		lists <- all
+		after(3 * time.Second)
+		for _, name := range []string{"pg2", "pg3"} {
+			if err := b.SetDrained(name, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after(time.Second)
+		lists <- nil
+		after(memoryTime / 2)
+		b.expect(t, map[string]string{"pg2": "gone", "pg3": "gone"})
+		if err := b.SetDrained("pg3", false); err != nil {
+			t.Errorf("one that is away cannot be resumed: %v", err)
+		}
+		if err := b.SetDrained("pg3", false); !errors.Is(err, ErrNoBackend) {
+			t.Errorf("one that is away and was resumed gets %v", err)
+		}
+		lists <- all
+		after(3 * time.Second)
+		b.expect(t, map[string]string{"pg2": "replica draining", "pg3": "replica healthy"})
+		if m := b.Topology().Member("pg2"); !strings.Contains(m.Reason, "admin API") {
+			t.Errorf("the reason is %q", m.Reason)
+		}
+		lists <- nil
+		after(memoryTime + 5*time.Second)
+		if n := len(b.operator.overrides().drained); n != 0 {
+			t.Errorf("%d drains are left", n)
+		}
+		lists <- all
+		after(3 * time.Second)
 		b.expect(t, map[string]string{"pg2": "replica healthy"})
 	})
 }

@@ -164,6 +164,7 @@ type situation struct {
 	leaving  bool
 	lagging  bool
 	drain    bool
+	drained  bool // by an operator
 	newcomer bool // found, and does not stream from the primary, or it is not known how far it is
 	stranger bool // found, and no standby: see candidate.newcomer
 	rival    bool
@@ -222,6 +223,8 @@ func (s *situation) judge() verdict {
 		v.state, v.reason = StateFailed, "primary on an older timeline: make it a standby of the new primary"
 	case s.facts.timeline == 0 || s.facts.timeline != s.decision.timeline:
 		v.state, v.reason = StateLagging, "on another timeline than the primary"
+	case s.drained:
+		v.state, v.reason = StateDraining, "drained by the admin API: gets no new reads until it is resumed"
 	case s.drain:
 		v.state, v.reason = StateDraining, "drained: gets no new reads"
 	case s.newcomer && s.decision.primary != "":

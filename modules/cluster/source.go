@@ -27,7 +27,8 @@ type Endpoint struct {
 	// serves as before.
 	Drain bool
 
-	found bool // at run time: it has to show first that it is what it should be
+	found   bool // at run time: it has to show first that it is what it should be
+	drained bool // by an operator; Drain is set then
 }
 
 // Source is the interface of the guest modules in namespace postgres.sources.

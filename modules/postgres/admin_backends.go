@@ -110,7 +110,7 @@ func operateBackend(w http.ResponseWriter, r *http.Request) error {
 	}
 	name, action := r.PathValue("backend"), r.PathValue("action")
 	m := c.Topology().Member(name)
-	if m == nil || m.Leaving {
+	if (m == nil || m.Leaving) && action != "resume" { // a drain may wait for one that comes back
 		return apiError(http.StatusNotFound, "cluster %s has no backend %q", c.Name(), name)
 	}
 	switch action {
