@@ -284,9 +284,6 @@ func (c *Cluster) Policy() any {
 // that of the settings is in force.
 func (c *Cluster) OverriddenPolicy() string { return c.operator.overrides().named }
 
-// Added returns the backends that were added at run time, by name.
-func (c *Cluster) Added() []Endpoint { return slices.Clone(c.operator.overrides().backends) }
-
 // Cooldown returns how long it is until the number of backends may be changed
 // again, 0 when it may be now.
 func (c *Cluster) Cooldown() time.Duration {
@@ -302,15 +299,6 @@ func (c *Cluster) wait() time.Duration {
 		return 0
 	}
 	return max(c.Settings().Cooldown-time.Since(o.changed), 0)
-}
-
-// Rescale counts a change of the number of backends that somebody else carries out
-// (who starts or stops servers). It returns a [CooldownError] when it comes too
-// soon and is not forced.
-func (c *Cluster) Rescale(force bool) error {
-	c.operator.Lock()
-	defer c.operator.Unlock()
-	return c.cool(force)
 }
 
 // cool begins the cooldown, unless the last one is not over; operator is locked.

@@ -83,9 +83,6 @@ func TestTheNumberOfBackendsChangesOnceInAWhile(t *testing.T) {
 		if err := b.RemoveBackend("pg2", false); !errors.As(err, &soon) {
 			t.Errorf("a removal gets %v", err)
 		}
-		if err := b.Rescale(false); !errors.As(err, &soon) {
-			t.Errorf("a scaling gets %v", err)
-		}
 		if err := b.RemoveBackend("pg2", true); err != nil {
 			t.Errorf("by force: %v", err)
 		}

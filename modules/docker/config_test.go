@@ -244,6 +244,11 @@ func TestTheExamplesOfThePageFindTheirContainers(t *testing.T) {
 			t.Errorf("the page has the label %s", l)
 		}
 	}
+	for _, l := range knownLabels {
+		if !strings.Contains(page, "`"+l+"`") {
+			t.Errorf("the page does not have the label %s", l)
+		}
+	}
 	compose := []container{
 		box("shop_primary_1", in("shop_db", "172.20.0.2"), label(composeProject, "shop"), port("127.0.0.1", 5432, 5433)),
 		box("shop_replica_1", in("shop_db", "172.20.0.3"), label(composeProject, "shop"), label(labelWeight, "2"), port("127.0.0.1", 5432, 49153)),
