@@ -23,8 +23,20 @@ type pinKey struct {
 	identity         pool.Identity
 }
 
-// pinCounts has an entry for each pool that ever had a pin: as many as there are pools.
+// pinCounts has an entry for each pool that had a pin, until its backend is forgotten.
 var pinCounts sync.Map // of *pinCount by pinKey
+
+// dropPins forgets the counts of a backend that has been gone for long.
+func dropPins(name, backend string) {
+	pinCounts.Range(func(key, count any) bool {
+		if k := key.(pinKey); k.cluster == name && k.backend == backend && count.(*pinCount).n.Load() == 0 {
+			pinCounts.Delete(key)
+		}
+		return true
+	})
+}
+
+func init() { cluster.DropSeriesWith(dropPins) }
 
 // pinned is the count of the pool whose connection the session holds.
 func (s *Session) pinned() *pinCount {
