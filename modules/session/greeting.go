@@ -22,6 +22,7 @@ type greetingKey struct{ cluster, user, database, settings string }
 type greeting struct {
 	reported map[string]string // never changed
 	base     map[string]string // first values of other settings, never changed
+	news     uint64            // of newsTotal, when the server was asked
 	since    uint64            // of the cluster's Beginnings, when the server was asked
 	until    time.Time
 }

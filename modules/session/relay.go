@@ -334,10 +334,7 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 	if err != nil {
 		return &lostError{err: err}
 	}
-	if c.Param(string(name)) != string(value) {
-		stateOf(c).news = newsTotal.Add(1)
-	}
-	c.SetParam(string(name), string(value))
+	stateOf(c).said.hear(c, string(name), string(value))
 	if string(name) == "in_hot_standby" {
 		return nil
 	}
@@ -345,11 +342,11 @@ func (s *Session) parameterStatus(c *pool.Conn) error {
 		return nil // the greeting tells everything
 	}
 	if r, _ := s.queue.front(); r.own == ownSettings {
-		s.turn.unsaid = true // one query of ours may undo what another does
+		s.tellLater(string(name))
 		return nil
 	}
 	if !s.wasReset(string(name)) { // else it is told with the end of the turn
-		s.tell(string(name), string(value))
+		s.tell(string(name), s.usual(c, string(name), string(value)))
 	}
 	return nil
 }

@@ -172,7 +172,7 @@ type connState struct {
 	shapes      map[string]uint64   // of the rows of shared statements, as last described here
 	doubtful    map[string]struct{} // shared statements that the server may still have although it was to forget them
 	doubtAll    bool                // so may be all that the connection does not count as known
-	news        uint64              // of [newsTotal], when the server reported a change last
+	said        said                // what the server has reported
 	queue       []reply             // the memory of the queue of whoever holds the connection; empty
 }
 
@@ -194,7 +194,7 @@ func (st *connState) doubted(shared string) bool {
 func stateOf(c *pool.Conn) *connState {
 	st, ok := c.AppliedSettings.(*connState)
 	if !ok {
-		st = &connState{settings: noSettings}
+		st = &connState{settings: noSettings, said: newSaid(c)}
 		c.AppliedSettings = st
 	}
 	return st

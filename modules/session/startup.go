@@ -212,7 +212,7 @@ func (s *Session) firstContact(deadline time.Time) error {
 	s.began, s.had = d.Version(), d.For(s.identity)
 	if g, ok := known.get(s.greetingKey(), since); ok {
 		s.cleanName(g.reported["server_version"])
-		s.base = g.base
+		s.base, s.news = g.base, g.news
 		s.report(g.reported)
 		return nil
 	}
@@ -255,6 +255,7 @@ func errLoginWait() error {
 // introduce brings the session's settings to the server connection and notes everything the server reports. Even when there is
 // nothing to set the server is asked: it takes a changed configuration in when it hears something.
 func (s *Session) introduce(c *pool.Conn, since uint64) error {
+	s.news = newsTotal.Load()
 	s.cleanName(c.Param("server_version"))
 	s.cleanFunctions(c) // what another session's functions left is not what the server says
 	sql, _ := difference(appliedSettings(c), noSettings)
@@ -266,7 +267,7 @@ func (s *Session) introduce(c *pool.Conn, since uint64) error {
 	}
 	reported := reportedBy(c)
 	s.base = baseOf(s.turn.probed)
-	known.put(s.greetingKey(), greeting{reported: reported, base: s.base, since: since})
+	known.put(s.greetingKey(), greeting{reported: reported, base: s.base, news: s.news, since: since})
 	s.report(reported)
 	return nil
 }

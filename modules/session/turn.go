@@ -44,7 +44,7 @@ type turn struct {
 	committed bool          // a command tag was COMMIT
 	probed    []*string     // the row a probe of ours returned
 	discarded bool          // a DISCARD ALL completed
-	unsaid    bool          // a query of ours changed what servers report
+	unsaid    uint32        // of reportedNames, those that queries of ours changed, one bit each
 	lostName  bool          // a shared statement that was asked for its shape is not there any more
 	forgets   bool          // its code may take prepared statements away
 	harmless  bool          // the own query that failed has changed nothing on the server connection

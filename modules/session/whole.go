@@ -52,7 +52,7 @@ func (s *Session) recycle() bool {
 	}
 	c.ForgetAll()
 	c.SetUnnamed(0)
-	c.AppliedSettings = &connState{settings: noSettings}
+	c.AppliedSettings = nil // the next one looks anew
 	s.touched.clear()
 	s.pins &= wholeSession // nothing else is left
 	s.release()
