@@ -108,3 +108,36 @@ func TestSQLDoesNotReachTheStatementsThatSessionsShare(t *testing.T) {
 	one.answered("Q begin")
 	one.runs("1")
 }
+
+func TestDeallocateInAPipelineIsThatOfOneServer(t *testing.T) {
+	p := narrow(t)
+	const made = "P s select 1\nS\n"
+	for name, script := range map[string]string{
+		"beside a statement":          "P - deallocate s\nB - -\nE - 0\nP - select 2\nB - -\nE - 0\nS\nB - s\nS",
+		"behind a statement":          "P - select 2\nB - -\nE - 0\nP - deallocate s\nB - -\nE - 0\nS\nB - s\nS",
+		"of several":                  "P t select 2\nS\nP - deallocate s\nB - -\nE - 0\nP - deallocate t\nB - -\nE - 0\nS\nB - s\nS\nB - t\nS",
+		"and prepared again":          "P - deallocate s\nB - -\nE - 0\nP s select 2\nB - s\nE - 0\nS\nB - s\nE - 0\nS",
+		"and bound":                   "P - deallocate s\nB - -\nE - 0\nB - s\nE - 0\nS\nP s select 2\nB - s\nE - 0\nS",
+		"undone by an error before":   "P - select 1/0\nB - -\nE - 0\nP - deallocate s\nB - -\nE - 0\nS\nB - s\nE - 0\nS",
+		"outlives the error after it": "P - deallocate s\nB - -\nE - 0\nP - select 1/0\nB - -\nE - 0\nS\nB - s\nE - 0\nS",
+		"twice":                       "P - deallocate s\nB - -\nE - 0\nP - deallocate s\nB - -\nE - 0\nS\nB - s\nS",
+		"in a transaction":            "Q begin\nQ select 1\nP - deallocate s\nB - -\nE - 0\nP - select 2\nB - -\nE - 0\nS\nQ rollback\nB - s\nS",
+		"in a failed transaction":     "Q begin\nQ select 1/0\nP - deallocate s\nB - -\nE - 0\nS\nQ rollback\nB - s\nE - 0\nS",
+		"prepared":                    "P d deallocate s\nS\nB - d\nE - 0\nP - select 2\nB - -\nE - 0\nS\nB - s\nS\nP s select 3\nS\nB - d\nE - 0\nP - select 2\nB - -\nE - 0\nS\nB - s\nS\nB - d\nE - 0\nS",
+		"in a portal":                 "Q begin\nP - deallocate s\nB x -\nS\nE x 0\nP - select 2\nB - -\nE - 0\nS\nB - s\nS\nQ rollback",
+		"flushed":                     "P - deallocate s\nB - -\nE - 0\nH\nP - select 2\nB - -\nE - 0\nS\nB - s\nS",
+		"of what PREPARE made":        "Q prepare q as select 5\nP - deallocate q\nB - -\nE - 0\nP - select 2\nB - -\nE - 0\nS\nQ execute q\nB - s\nE - 0\nS",
+		"ALL and prepared again":      "P - deallocate all\nB - -\nE - 0\nP s select 2\nB - s\nE - 0\nS\nB - s\nE - 0\nS",
+		"ALL and bound":               "P - deallocate all\nB - -\nE - 0\nB - s\nE - 0\nS\nB - s\nS",
+		"ALL undone":                  "P - select 1/0\nB - -\nE - 0\nP - deallocate all\nB - -\nE - 0\nP s select 2\nS\nB - s\nE - 0\nS\nP t select 1\nB - t\nE - 0\nS",
+		"ALL outlives an error":       "P - deallocate all\nB - -\nE - 0\nP - select 1/0\nB - -\nE - 0\nP s select 3\nS\nB - s\nE - 0\nS",
+		"ALL prepared":                "P d deallocate all\nS\nB - d\nE - 0\nP s select 2\nB - s\nE - 0\nS\nB - s\nE - 0\nS\nB - d\nS",
+		"DISCARD ALL":                 "P - discard all\nB - -\nE - 0\nS\nB - s\nS\nP s select 2\nB - s\nE - 0\nS",
+		"DISCARD ALL refused":         "Q begin\nQ select 1\nP - discard all\nB - -\nE - 0\nS\nQ rollback\nB - s\nE - 0\nS",
+	} {
+		t.Run(name, func(t *testing.T) {
+			same(t, p, "", made+script)
+			same(t, p, "", made+"B - s\nE - 0\nS\n"+script)
+		})
+	}
+}

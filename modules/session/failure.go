@@ -109,6 +109,12 @@ func (s *Session) undo(c *pool.Conn, list []reply) {
 		if r.named {
 			s.statements.set(r.name(), r.prev)
 		}
+		if r.cleared != nil {
+			s.statements.named = r.cleared
+			if c != nil {
+				stateOf(c).doubtAll = true // it has forgotten them already
+			}
+		}
 	}
 }
 

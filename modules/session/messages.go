@@ -112,9 +112,12 @@ func (s *Session) sendExecute(c *pool.Conn, body []byte) {
 	r := reply{expect: expectExecute}
 	if stmt := s.latest.made(body); stmt != nil {
 		r.shows = stmt.class == showClass
+		if stmt.class.Effects&pgsql.Discard != 0 {
+			s.deallocating(c, stmt, &r)
+		}
 	}
 	c.W.Frame(pgwire.MsgExecute, body)
-	s.queue.push(r)
+	s.expectNamed(r)
 }
 
 // sendClose closes a portal at the server. A statement is only forgotten by the session: other sessions may use it.
@@ -252,7 +255,7 @@ func (s *Session) parseUnnamed(c *pool.Conn, sql, types []byte) {
 
 // expectNamed expects the reply to a message that changes what a client's name stands for.
 func (s *Session) expectNamed(r reply) {
-	if r.named {
+	if r.named || r.cleared != nil {
 		s.batch.undo = append(s.batch.undo, r)
 	}
 	s.queue.push(r)

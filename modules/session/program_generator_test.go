@@ -79,15 +79,6 @@ func (g *generator) one() string {
 	return draw(g.rng, anywhere)
 }
 
-// piped is a statement for a pipeline: "a prepared statement that DEALLOCATE ALL or DISCARD ALL has taken …".
-func (g *generator) piped() string {
-	for {
-		if text := g.one(); text != "deallocate all" && text != "discard all" {
-			return text
-		}
-	}
-}
-
 // steady is a statement that may be prepared under a name.
 func (g *generator) steady() string {
 	for {
@@ -177,7 +168,7 @@ func (g *generator) pipeline() {
 	for range 2 + g.rng.IntN(4) {
 		switch at := g.rng.IntN(10); {
 		case at < 1 && len(lines) > 0:
-			lines = append(lines, `S\`, fmt.Sprintf(`Q %s\`, g.piped()))
+			lines = append(lines, `S\`, fmt.Sprintf(`Q %s\`, g.one()))
 		case at < 3:
 			b := bound[g.rng.IntN(len(bound))]
 			lines = append(lines, fmt.Sprintf(`P - %s\`, b.text), fmt.Sprintf(`B - - %s\`, b.values), `E - 0\`)
@@ -188,7 +179,7 @@ func (g *generator) pipeline() {
 			name := fmt.Sprintf("s%d", 1+g.rng.IntN(3))
 			lines = append(lines, fmt.Sprintf(`C S %s\`, name), fmt.Sprintf(`P %s %s\`, name, g.steady()), fmt.Sprintf(`B - %s\`, name), `E - 0\`)
 		default:
-			lines = append(lines, fmt.Sprintf(`P - %s\`, g.piped()), `B - -\`, `E - 0\`)
+			lines = append(lines, fmt.Sprintf(`P - %s\`, g.one()), `B - -\`, `E - 0\`)
 		}
 		if g.chance(35) {
 			lines = append(lines, `S\`)

@@ -176,7 +176,7 @@ func (s *Session) deallocate(class *pgsql.Class) bool {
 }
 
 func (s *Session) deallocates(class *pgsql.Class) bool {
-	return class.Effects == pgsql.Discard && class.Statements == 1 && len(class.Prepared) == 1 && s.status != 'E' && !s.segment &&
+	return deallocatesOne(class) && s.status != 'E' && !s.segment &&
 		s.statements.named[class.Prepared[0]] != nil
 }
 

@@ -129,11 +129,8 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 		return s.copyIn(c)
 	case pgwire.MsgCommandComplete:
 		if expected && r.action == forward {
-			if err := s.commandComplete(c); err != nil {
+			if err := s.commandComplete(c, r.cleared != nil); err != nil {
 				return err
-			}
-			if r.shows {
-				return s.showTag(c, r)
 			}
 		}
 	case pgwire.MsgPortalSuspended:
@@ -159,7 +156,7 @@ func (s *Session) pass(c *pool.Conn, typ byte, n int) error {
 	case typ == pgwire.MsgCopyData:
 		return s.forwardBy(c, (*pgwire.Reader).ForwardRun)
 	default:
-		err = s.forward(c)
+		err = s.forwardReply(c, r, typ)
 	}
 	if err == nil && r.expect != expectQuery && r.expect.completes(typ) {
 		s.queue.pop()
@@ -273,8 +270,9 @@ func (s *Session) told(c *pool.Conn, status byte) {
 	}
 }
 
-// commandComplete looks at the command tag for what the session must know; the frame stays to be forwarded.
-func (s *Session) commandComplete(c *pool.Conn) error {
+// commandComplete looks at the command tag for what the session must know; the frame stays to be forwarded. forgotten says that the
+// statements it takes away were forgotten when it was sent.
+func (s *Session) commandComplete(c *pool.Conn, forgotten bool) error {
 	tag, err := c.R.Peek(len("DEALLOCATE ALL\x00"))
 	if err != nil {
 		return &lostError{err: err}
@@ -287,24 +285,26 @@ func (s *Session) commandComplete(c *pool.Conn) error {
 	case bytes.HasPrefix(tag, []byte("COMMIT")):
 		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):
-		s.forgetAll(c)
+		if !forgotten {
+			s.forgetAll(c)
+		}
 		s.discarded(c)
 		if s.pins&pgsql.Load != 0 {
 			s.lease.taint("loaded") // LOAD and setseed outlive it
 		}
 		s.unpin()
-	case bytes.HasPrefix(tag, []byte("DEALLOCATE ALL")):
+	case bytes.HasPrefix(tag, []byte("DEALLOCATE ALL")) && !forgotten:
 		s.forgetAll(c)
 	}
 	return nil
 }
 
-// showTag completes a SHOW that another statement stood for.
-func (s *Session) showTag(c *pool.Conn, r reply) error {
-	s.w.CommandComplete("SHOW")
-	if r.expect == expectExecute {
-		s.queue.pop()
+// forwardReply passes the current frame on. A SHOW that another statement stood for ends as one.
+func (s *Session) forwardReply(c *pool.Conn, r reply, typ byte) error {
+	if !r.shows || typ != pgwire.MsgCommandComplete {
+		return s.forward(c)
 	}
+	s.w.CommandComplete("SHOW")
 	return dropFrame(c)
 }
 

@@ -35,9 +35,10 @@ type reply struct {
 	action  action
 	own     ownQuery      // which of our own queries a dropped expectQuery answers
 	stmt    *statement    // Parse: the statement that exists once ParseComplete has come
-	prev    *statement    // Parse, Close: what the client's name stood for before
-	named   bool          // Parse, Close: the client's name is stmt's or prev's name
+	prev    *statement    // Parse, Close, Execute: what the client's name stood for before
+	named   bool          // Parse, Close, Execute: the client's name is stmt's or prev's name
 	known   string        // Parse: the shared name the server connection learns; Close: the one it forgets
+	cleared names         // Execute: the statements of the session that it takes away
 	fed     bool          // Execute: the end of the data for its COPY was sent
 	shows   bool          // query, Execute: it stands for a SHOW, and so does its command tag
 	refusal *pgwire.Error // query, Parse, Bind: the server is made to fail, and this is the error

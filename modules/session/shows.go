@@ -37,7 +37,11 @@ func (s *Session) replace(sql []byte, class *pgsql.Class) replacement {
 
 // stand puts the replacement of a statement of the extended protocol that is being prepared in its place.
 func (s *Session) stand(stmt *statement) {
-	if r := s.replace([]byte(stmt.text), stmt.class); r.text != "" {
+	r := s.replace([]byte(stmt.text), stmt.class)
+	if deallocatesOne(stmt.class) && r.text == "" {
+		stmt.asks, r.text = stmt.text, s.deallocateText(stmt.text, stmt.class)
+	}
+	if r.text != "" {
 		stmt.asks, stmt.text, stmt.class, stmt.refusal = stmt.text, r.text, r.class, r.refusal
 	}
 }
@@ -46,7 +50,11 @@ func (s *Session) stand(stmt *statement) {
 // one only.
 func (s *Session) refresh(stmt *statement) *pgwire.Error {
 	sql := []byte(stmt.asks)
-	r := s.replace(sql, s.classifyExact(sql))
+	class := s.classifyExact(sql)
+	r := s.replace(sql, class)
+	if deallocatesOne(class) && s.status != 'E' {
+		r.text = s.deallocateText(stmt.asks, class)
+	}
 	if r.refusal == nil && r.text != "" && r.text != stmt.text {
 		stmt.text, stmt.class = r.text, r.class
 		s.identify(stmt)

@@ -30,9 +30,12 @@ type statement struct {
 // maxStatements bounds the prepared statements of one session: their texts are kept here.
 const maxStatements = 50000
 
+// names are what the client's names stand for.
+type names map[string]*statement
+
 // statements are the prepared statements of one session, by the client's names.
 type statements struct {
-	named   map[string]*statement
+	named   names
 	unnamed *statement
 	next    uint64 // counts the unnamed statements, for their ids
 }
@@ -57,7 +60,7 @@ func (st *statements) set(name string, stmt *statement) (prev *statement) {
 		return prev
 	}
 	if st.named == nil {
-		st.named = make(map[string]*statement)
+		st.named = make(names)
 	}
 	st.named[name] = stmt
 	return prev
