@@ -21,6 +21,26 @@ var counterexamples = []struct{ name, script string }{
 			Q select 1`,
 	},
 	{
+		name: "a message that commits what was reset and fails after it",
+		script: `client 0:
+			new
+			Q set datestyle to 'ISO, DMY'
+			Q begin
+			P - reset all \
+			B - - \
+			E - 0 \
+			H
+			P - select 1 \
+			B - - \
+			E - 0 \
+			S
+			Q end; select 1; set nosuch = 1
+			Q show datestyle
+			B - s2 \
+			E - 0 \
+			S`,
+	},
+	{
 		name: "a name that is taken, and a text that means nothing",
 		script: `client 6:
 			new

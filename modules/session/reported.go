@@ -240,7 +240,7 @@ func (s *Session) wasReset(name string) bool {
 	switch {
 	case s.turn.discarded && !ok:
 		return s.startup.has(setting)
-	case s.turn.rolled || s.turn.failed != "":
+	case s.undone():
 		return false
 	}
 	return (ok && st.Reset || !ok && s.touched.all) && s.startup.has(setting)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
@@ -190,6 +191,19 @@ func (t *touched) resets() bool {
 		}
 	}
 	return t.all
+}
+
+// undone tells whether what the transaction that ends has set and reset is undone. A message that fails after its COMMIT undoes nothing
+// of the transaction before.
+func (s *Session) undone() bool {
+	if s.turn.rolled {
+		return true
+	}
+	if s.turn.failed == "" && !s.segmentLost {
+		return false
+	}
+	class := s.request.class
+	return !s.turn.committed || class.Effects&pgsql.Discard != 0 || slices.ContainsFunc(class.Settings, func(st pgsql.Setting) bool { return st.Reset || st.All })
 }
 
 // doubt follows a reset that a ROLLBACK TO may have undone: every setting in force is asked for and taken as it is.

@@ -324,13 +324,13 @@ func (s *Session) finish(req *request) error {
 		s.wrote = false
 	}
 	s.schema.ended()
-	if s.turn.failed != "" || s.segmentLost {
-		s.segmentLost = false
+	if s.undone() {
 		s.turn.rolled = true // what the failed transaction reset is set again
-		if s.touched.resets() {
+		if s.touched.resets() && (s.turn.failed != "" || s.segmentLost) {
 			s.lease.taint("reset undone")
 		}
 	}
+	s.segmentLost = false
 	if s.pinDoubt {
 		if err := s.askPins(c); err != nil || !s.lease.held() {
 			return err
