@@ -120,7 +120,14 @@ func (k *keyWriter) plain(text []byte) {
 
 // sign tells that the operator is the sign of a number in a list of literals, to be left out.
 func (k *keyWriter) sign(text []byte) bool {
-	return k.list >= 0 && len(text) == 1 && (text[0] == '-' || text[0] == '+') && k.afterOpening() && k.is(k.end, charDigit)
+	if k.list < 0 || len(text) != 1 || text[0] != '-' && text[0] != '+' || !k.afterOpening() {
+		return false
+	}
+	at := k.end
+	if at < len(k.src) && k.src[at] == '.' {
+		at++
+	}
+	return k.is(at, charDigit)
 }
 
 // literal writes a placeholder, but leaves out those that repeat the only one of the list so far.
