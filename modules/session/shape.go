@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"strings"
 
 	"github.com/fairwaydb/fairway/modules/cluster"
 	"github.com/fairwaydb/fairway/modules/pgwire"
@@ -81,6 +82,7 @@ func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
 		stateOf(c).noteShape(r.stmt.shared, shape)
 	}
 	switch {
+	case r.own == ownNone && r.stmt.shapeless():
 	case r.own == ownNone:
 		r.stmt.shape = shape
 	case shape != r.stmt.shape:
@@ -88,6 +90,18 @@ func (s *Session) noteShape(c *pool.Conn, r reply, typ byte) error {
 	}
 	return nil
 }
+
+// shapeless tells of statements whose rows are what another statement says at the time: servers never compare them.
+func (stmt *statement) shapeless() bool {
+	switch strings.ToLower(string(firstWord([]byte(stmt.text[:min(len(stmt.text), maxLead)])))) {
+	case "fetch", "move", "execute", "show":
+		return true
+	}
+	return false
+}
+
+// maxLead is how far a text is read for its first word, in bytes.
+const maxLead = 256
 
 // shapeChanged is what a server says when the rows of a prepared statement are no longer what they were. By the name of the routine
 // pgjdbc knows that it may prepare the statement again. That must not happen on a replica which does not have the change yet.

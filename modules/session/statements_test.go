@@ -148,3 +148,17 @@ func TestAStatementIsPreparedAnewWhereItsTableHasChanged(t *testing.T) {
 		t.Errorf("executed: %q", got)
 	}
 }
+
+// TestAFetchHasTheRowsOfItsCursor: servers never compare what a prepared FETCH returns with what it returned before its cursor was there.
+func TestAFetchHasTheRowsOfItsCursor(t *testing.T) {
+	p := startProxy(t, pg, nil)
+	a, b := dialPeer(t, p.addr), dialPeer(t, p.addr)
+	const fetch = "B - s\nD P -\nE - 0\nS"
+	a.play("P s fetch all from fetched\n"+fetch, nil)
+	b.play("Q begin\nQ select 1 for update", nil) // takes the server connection that knows the statement
+	a.play("Q declare fetched cursor with hold for select 42", nil)
+	if got := fmt.Sprint(a.play("B - s\nE - 0\nS", nil)); !strings.Contains(got, "FETCH 1") {
+		t.Errorf("it gets %s", got)
+	}
+	b.play("Q rollback", nil)
+}
