@@ -41,6 +41,16 @@ var counterexamples = []struct{ name, script string }{
 			S`,
 	},
 	{
+		name: "a reset behind a savepoint that nobody went back to",
+		script: `client 1:
+			new search_path=prop_other
+			Q begin
+			Q savepoint a
+			Q reset all
+			Q commit
+			Q show search_path`,
+	},
+	{
 		name: "a name that is taken, and a text that means nothing",
 		script: `client 6:
 			new

@@ -312,7 +312,7 @@ func (s *Session) finish(req *request) error {
 		s.tx.open = true
 		return s.flush()
 	}
-	if s.tx.savepoints && s.touched.resets() {
+	if s.tx.wentBack && !s.turn.rolled && s.touched.resets() {
 		s.touched.doubt(s.settings)
 	}
 	s.tx = transaction{}
