@@ -43,7 +43,7 @@ func (s *Session) serverError(c *pool.Conn, r reply, expected bool) error {
 	case refuses(r.refusal, e):
 		e = r.refusal
 		s.w.Error(e)
-	case s.stalePlan(c, r, e), s.forgetLost(c, r, e) && s.unseen():
+	case s.stalePlan(c, r, e), s.forgetLost(c, r, e) && !s.turn.completed && s.unseen(): // else the client may have deallocated it itself
 		s.turn.refused, s.turn.stale = e, true
 	case s.refusedHere(e):
 		s.turn.refused = e

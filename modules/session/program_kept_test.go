@@ -51,6 +51,27 @@ var counterexamples = []struct{ name, script string }{
 			Q show search_path`,
 	},
 	{
+		name: "a pipeline that deallocates what it binds",
+		script: `client 4:
+			new
+			P - select 1 \
+			B - - \
+			E - 0 \
+			C S s1 \
+			P s1 deallocate all \
+			B - s1 \
+			E - 0 \
+			B - s1 \
+			D P - \
+			E - 0 \
+			S \
+			C S s1 \
+			P s1 rollback \
+			B - s1 \
+			E - 0 \
+			S`,
+	},
+	{
 		name: "a name that is taken, and a text that means nothing",
 		script: `client 6:
 			new
