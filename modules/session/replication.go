@@ -115,7 +115,7 @@ func (s *Session) replayAll(c *pool.Conn) error {
 		if _, _, err := c.R.Next(); err != nil {
 			return &lostError{err: err}
 		}
-		if err := s.forward(c); err != nil {
+		if err := s.forwardWhole(c); err != nil {
 			return err
 		}
 		if c.R.Buffered() == 0 {
@@ -124,6 +124,22 @@ func (s *Session) replayAll(c *pool.Conn) error {
 			}
 		}
 	}
+}
+
+// forwardWhole passes a message on. What ends the session in the middle of it waits for its end, for a while: the last words would be
+// read as a part of it.
+func (s *Session) forwardWhole(c *pool.Conn) error {
+	err := s.forward(c)
+	if err == nil || !isTimeout(err) || !errors.As(err, new(*lostError)) {
+		return err
+	}
+	c.Resume()
+	stop := time.AfterFunc(farewellTimeout, c.Lease().Interrupt)
+	defer stop.Stop()
+	if s.forward(c) == nil {
+		s.turn.torn = false
+	}
+	return err
 }
 
 // feedReplication passes on what the client says. The drain and the removal of the backend end it between two messages.

@@ -1,11 +1,13 @@
 package session
 
 import (
+	"context"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,6 +106,7 @@ func TestADrainEndsReplication(t *testing.T) {
 	}
 }
 
+// TestADrainEndsAStreamOfWAL: the last words come between two messages, however many there are.
 func TestADrainEndsAStreamOfWAL(t *testing.T) {
 	bin, err := pgtest.FindBinaries()
 	if err != nil {
@@ -125,6 +128,18 @@ func TestADrainEndsAStreamOfWAL(t *testing.T) {
 		return "", err == nil && len(rows) == 1
 	}
 	eventually(t, "WAL is streamed", streams)
+	busy, stop := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for busy.Err() == nil {
+			if err := pg.Primary().Exec(context.Background(), "select pg_logical_emit_message(false, 'drained', repeat('x', 1000000))"); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer writing.Wait()
+	defer stop()
 	for _, s := range sessionsOf(p) {
 		if !slices.Contains(before, s) {
 			s.askToLeave()
