@@ -216,7 +216,6 @@ type transaction struct {
 	serializable bool
 	hint         routing.Target // of the comment that led its BEGIN
 	savepoints   bool           // one of its savepoints may have been gone back to
-	wentBack     bool           // one was, if it still lasts
 	shifted      bool           // search_path, role, a table or the like may be others than the session's until it ends
 	failed       bool           // in state E without a server: only its end is accepted
 	lost         *lostError     // why it failed, as long as the client has not been told

@@ -41,6 +41,21 @@ var counterexamples = []struct{ name, script string }{
 			S`,
 	},
 	{
+		name: "a DISCARD ALL that failed behind a savepoint",
+		script: `client 7:
+			new client_encoding=LATIN1 timezone=Europe/Berlin
+			Q insert into prop_rows values (7, 0)
+			Q set time zone interval '+05:00' hour to minute
+			Q begin
+			Q savepoint a
+			Q discard all
+			Q rollback to a
+			Q show timezone
+			Q reset timezone
+			Q commit
+			Q show timezone`,
+	},
+	{
 		name: "a reset behind a savepoint that nobody went back to",
 		script: `client 1:
 			new search_path=prop_other

@@ -281,7 +281,7 @@ func (s *Session) commandComplete(c *pool.Conn, forgotten bool) error {
 	s.turn.rolled = false
 	switch {
 	case bytes.HasPrefix(tag, []byte("ROLLBACK")):
-		s.turn.rolled, s.tx.wentBack = true, true // to a savepoint, or the whole
+		s.turn.rolled, s.turn.wentBack = true, true // to a savepoint, or the whole
 	case bytes.HasPrefix(tag, []byte("COMMIT")):
 		s.turn.committed = true
 	case bytes.HasPrefix(tag, []byte("DISCARD ALL")):

@@ -41,6 +41,7 @@ type turn struct {
 	completed bool          // a statement of the client's completed
 	failed    string        // SQLSTATE of the error forwarded last
 	rolled    bool          // the last command tag was ROLLBACK
+	wentBack  bool          // a command tag was: to a savepoint, or the whole
 	committed bool          // a command tag was COMMIT
 	probed    []*string     // the row a probe of ours returned
 	discarded bool          // a DISCARD ALL completed
@@ -125,7 +126,7 @@ func (s *Session) attempt(req *request, fresh bool) error {
 	}
 	s.turn.replied, s.turn.latency = false, 0
 	s.turn.refused, s.turn.own, s.turn.illness, s.turn.harmless = nil, nil, nil, false
-	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.committed, s.turn.stale = false, "", false, false, false
+	s.turn.completed, s.turn.failed, s.turn.rolled, s.turn.wentBack, s.turn.committed, s.turn.stale = false, "", false, false, false, false
 	s.turn.fresh = fresh
 	err := s.exchange(req, c)
 	s.turn.fresh = false
@@ -305,15 +306,15 @@ func (s *Session) finish(req *request) error {
 	if s.turn.committed && s.wrote {
 		s.mark = cluster.Now() // whatever a ROLLBACK after it undoes
 	}
+	if s.turn.wentBack && (c.Status() != 'I' || !s.turn.rolled) && s.touched.resets() {
+		s.touched.doubt(s.settings) // of what it was before; a reset that comes later is none
+	}
 	if s.segment {
 		return s.flush() // more of the same implicit transaction may come
 	}
 	if c.Status() != 'I' {
 		s.tx.open = true
 		return s.flush()
-	}
-	if s.tx.wentBack && !s.turn.rolled && s.touched.resets() {
-		s.touched.doubt(s.settings)
 	}
 	s.tx = transaction{}
 	s.pinsEnded()
