@@ -99,6 +99,20 @@ func Duration[T ~int64](name string, dst *T, def, help string) Option {
 	}
 }
 
+// PositiveDuration is a Duration that cannot be 0.
+func PositiveDuration[T ~int64](name string, dst *T, def, help string) Option {
+	o := Duration(name, dst, def, help)
+	parse := o.Parse
+	o.Parse = func(d *Dispenser, args []string) error {
+		err := parse(d, args)
+		if err == nil && *dst == 0 {
+			err = d.Errf("option %q: 0 is not possible: write a duration such as %s", name, def)
+		}
+		return err
+	}
+	return o
+}
+
 // Size is an option whose value is a number of bytes, see [ParseSize].
 func Size[T Integer](name string, dst *T, def, help string) Option {
 	return Option{

@@ -205,19 +205,10 @@ func PoolModeOption(name string, dst *string, def, help string) caddyfile.Option
 // span is an option whose value is a time. Where it can be switched off, off and
 // 0s do so; elsewhere 0s is refused.
 func span(name string, dst *caddy.Duration, canBeOff bool, def, help string) caddyfile.Option {
-	o := caddyfile.Duration(name, dst, def, help)
 	if canBeOff {
-		return orOff(o, dst)
+		return orOff(caddyfile.Duration(name, dst, def, help), dst)
 	}
-	parse := o.Parse
-	o.Parse = func(d *caddyfile.Dispenser, args []string) error {
-		err := parse(d, args)
-		if err == nil && *dst == 0 {
-			err = d.Errf("option %q: 0 is not possible: write a duration such as %s", name, def)
-		}
-		return err
-	}
-	return o
+	return caddyfile.PositiveDuration(name, dst, def, help)
 }
 
 // sizeOrOff is an option whose value is a size, or off.

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -103,13 +104,13 @@ func (s *Source) resolve() (err error) {
 	case s.MinTTL < 0 || s.MaxTTL < 0 || s.Timeout < 0:
 		return errors.New("min_ttl, max_ttl and timeout must not be negative: write durations such as 5s")
 	}
-	s.port = orDefault(s.Port, defaultPort)
-	s.minTTL = orDefault(time.Duration(s.MinTTL), defaultMinTTL)
-	s.maxTTL = orDefault(time.Duration(s.MaxTTL), max(defaultMaxTTL, s.minTTL))
+	s.port = cmp.Or(s.Port, defaultPort)
+	s.minTTL = cmp.Or(time.Duration(s.MinTTL), defaultMinTTL)
+	s.maxTTL = cmp.Or(time.Duration(s.MaxTTL), max(defaultMaxTTL, s.minTTL))
 	if s.minTTL > s.maxTTL {
 		return fmt.Errorf("min_ttl %v is above max_ttl %v: write a smaller one", s.minTTL, s.maxTTL)
 	}
-	r := &resolver{name: s.Name, file: "/etc/resolv.conf", timeout: orDefault(time.Duration(s.Timeout), defaultTimeout)}
+	r := &resolver{name: s.Name, file: "/etc/resolv.conf", timeout: cmp.Or(time.Duration(s.Timeout), defaultTimeout)}
 	for _, server := range s.Resolvers {
 		host, port, err := net.SplitHostPort(server)
 		if err != nil {
@@ -159,33 +160,10 @@ func (s *Source) Options() caddyfile.Options {
 		caddyfile.Int("port", &s.Port, 1, "<number>", "5432", "where PostgreSQL listens"),
 		caddyfile.Enum("family", &s.Family, []string{"any", "ipv4", "ipv6"}, "any", "addresses to ask for: A and AAAA, A, AAAA"),
 		caddyfile.Strings("resolver", &s.Resolvers, "<address>...", "those of /etc/resolv.conf", "name servers, asked in this order"),
-		positive("min_ttl", &s.MinTTL, "1s", "least time between two look-ups"),
-		positive("max_ttl", &s.MaxTTL, "30s", "longest time between two look-ups"),
-		positive("timeout", &s.Timeout, "2s", "bound of a question to one name server"),
+		caddyfile.PositiveDuration("min_ttl", &s.MinTTL, "1s", "least time between two look-ups"),
+		caddyfile.PositiveDuration("max_ttl", &s.MaxTTL, "30s", "longest time between two look-ups"),
+		caddyfile.PositiveDuration("timeout", &s.Timeout, "2s", "bound of a question to one name server"),
 	}
-}
-
-// positive is an option whose value is a time above 0.
-func positive(name string, dst *caddy.Duration, def, help string) caddyfile.Option {
-	o := caddyfile.Duration(name, dst, def, help)
-	parse := o.Parse
-	o.Parse = func(d *caddyfile.Dispenser, args []string) error {
-		err := parse(d, args)
-		if err == nil && *dst == 0 {
-			err = d.Errf("option %q: 0 is not possible: write a duration such as %s", name, def)
-		}
-		return err
-	}
-	return o
-}
-
-// orDefault returns v, or the default when v is zero.
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }
 
 // Interface guards.

@@ -3,7 +3,6 @@ package docker
 import (
 	"encoding/json"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/fairwaydb/fairway/caddyfile"
@@ -66,24 +65,10 @@ func (e *EngineConfig) options() caddyfile.Options {
 		caddyfile.String("ca", &e.CA, "<file>", "", "authorities that the engine's certificate is signed by: asks over TLS"),
 		caddyfile.String("cert", &e.Certificate, "<file>", "", "certificate to show to the engine"),
 		caddyfile.String("key", &e.Key, "<file>", "", "its key"),
-		positive("poll_interval", &e.PollInterval, "30s", "time after which containers are listed although no event has come"),
-		positive("debounce", &e.Debounce, "200ms", "time between an event and the list, so that many events cost one list"),
-		positive("timeout", &e.Timeout, "10s", "bound of a list"),
+		caddyfile.PositiveDuration("poll_interval", &e.PollInterval, "30s", "time after which containers are listed although no event has come"),
+		caddyfile.PositiveDuration("debounce", &e.Debounce, "200ms", "time between an event and the list, so that many events cost one list"),
+		caddyfile.PositiveDuration("timeout", &e.Timeout, "10s", "bound of a list"),
 	}
-}
-
-// positive is an option whose value is a time above 0.
-func positive(name string, dst *caddy.Duration, def, help string) caddyfile.Option {
-	o := caddyfile.Duration(name, dst, def, help)
-	parse := o.Parse
-	o.Parse = func(d *caddyfile.Dispenser, args []string) error {
-		err := parse(d, args)
-		if err == nil && *dst == 0 {
-			err = d.Errf("option %q: 0 is not possible: write a duration such as %s", name, def)
-		}
-		return err
-	}
-	return o
 }
 
 // UnmarshalCaddyfile sets up the source from Caddyfile tokens:
